@@ -1,0 +1,74 @@
+/* Models: each written once against the device interface (gpu/device.h). One file under worker/models/ and one line in
+ * model.def add one.
+ *
+ * A model owns its parameters and gradients on its device, each one flat f32 buffer in tensor-table order
+ * (common/tensor.h). The trainer's step is: read batch -> pull into parameters -> model_forward -> model_backward
+ * (gradients become ready tensor by tensor, last layer first) -> push. Not thread-safe. */
+#ifndef LAGOON_WORKER_MODEL_H
+#define LAGOON_WORKER_MODEL_H
+
+#include "common/config.h"
+#include "common/option.h"
+#include "common/status.h"
+#include "common/tensor.h"
+#include "gpu/device.h"
+#include "worker/dataset.h"
+
+struct model; /* each kind embeds this first */
+
+/* Sums over the predictions of a batch (samples, or tokens for language models). */
+struct model_result {
+    double loss_sum;      /* natural-log cross-entropy summed over predictions */
+    uint64_t predictions; /* samples, or samples * context */
+    uint64_t correct;     /* predictions whose largest logit is the label */
+};
+
+/* Called during model_backward as soon as the gradients of tensors [first, first+count) are final in host-readable
+ * memory. Runs on the caller's thread. */
+typedef void model_gradient_fn(void *context, size_t first, size_t count);
+
+struct model_kind {
+    const char *name;
+    const char *summary;
+    const struct option_table *options; /* the `model.*` keys, without `kind` */
+    /* `options` has been filled by option_apply. Fails where the dataset's form does not fit, with the reason. */
+    enum lg_status (*create)(const void *options, const struct dataset_info *info, struct device *device,
+                             uint32_t batch_max, struct model **out, struct lg_error *error);
+    /* Writes seeded initial values of all tensors into `parameters` (host, flat). */
+    void (*initialise)(const struct model *model, uint64_t seed, float *parameters);
+    enum lg_status (*forward)(struct model *model, const struct batch *batch, struct model_result *result,
+                              struct lg_error *error);
+    /* Mean gradient over the batch's predictions of the last forward. `ready` may be NULL. */
+    enum lg_status (*backward)(struct model *model, model_gradient_fn *ready, void *context, struct lg_error *error);
+    /* Next-token logits for language models (NULL for others): `tokens` [count <= context] -> host logits [classes]. */
+    enum lg_status (*next_logits)(struct model *model, const int32_t *tokens, uint32_t count, float *logits,
+                                  struct lg_error *error);
+    void (*destroy)(struct model *model);
+};
+
+struct model {
+    const struct model_kind *kind;
+    struct device *device;
+    struct dataset_info info;
+    uint32_t batch_max;               /* samples */
+    struct tensor_spec *tensors;      /* owned */
+    size_t tensor_count;
+    uint64_t elements;                /* total */
+    float *parameters, *gradients;    /* device memory, flat, `elements` each; host memory on the CPU device */
+};
+
+const struct model_kind *const *model_kinds(size_t *count);
+LG_MUST_CHECK enum lg_status model_kind_find(const char *name, const struct model_kind **out, struct lg_error *error);
+
+/* Creates what `config` says under "model." ("model.kind"); batches may have up to `batch_max` samples. */
+LG_MUST_CHECK enum lg_status model_create(struct config *config, const struct dataset_info *info,
+                                          struct device *device, uint32_t batch_max, struct model **out,
+                                          struct lg_error *error);
+void model_destroy(struct model *model);
+void model_initialise(const struct model *model, uint64_t seed, float *parameters);
+LG_MUST_CHECK enum lg_status model_forward(struct model *model, const struct batch *batch, struct model_result *result,
+                                           struct lg_error *error);
+LG_MUST_CHECK enum lg_status model_backward(struct model *model, model_gradient_fn *ready, void *context,
+                                            struct lg_error *error);
+
+#endif
