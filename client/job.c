@@ -1,0 +1,76 @@
+#include "client/job.h"
+
+#include <ctype.h>
+#include <string.h>
+
+#define AT(field) offsetof(struct job_config, field)
+
+static const struct option options[] = {
+    {"name", OPTION_STRING, AT(name), "job", 0, 0, NULL, NULL, "name of the job: letters, digits, '-', '_' and '.'"},
+    {"seed", OPTION_INT, AT(seed), "1", 0, 9e15, NULL, NULL, "seeds the initial values and the order of the samples"},
+    {"workers", OPTION_INT, AT(workers), "0", 0, 10000, NULL, "trainers", "trainers at once; 0 takes every free slot"},
+    {"model.kind", OPTION_STRING, AT(model), "mlp", 0, 0, NULL, NULL, "model, see `lagoon help models`"},
+    {"dataset.kind", OPTION_STRING, AT(dataset), "glyphs", 0, 0, NULL, NULL, "dataset, see `lagoon help datasets`"},
+    {"train.batch", OPTION_INT, AT(batch), "32", 1, 65536, NULL, "samples", "samples in one trainer's step"},
+    {"train.epochs", OPTION_INT, AT(epochs), "1", 1, 100000, NULL, NULL, "passes over the training split"},
+    {"train.clip", OPTION_CHOICE, AT(clip), "none", 0, 0, "none|tensor|global", NULL,
+     "gradient clipping by norm, per tensor or over all of them; `global` waits for the whole backward pass before the "
+     "first push"},
+    {"train.clip_norm", OPTION_FLOAT, AT(clip_norm), "1", 1e-12, 1e12, NULL, NULL, "largest gradient norm"},
+    {"train.threads", OPTION_INT, AT(threads), "0", 0, 1024, NULL, "threads",
+     "BLAS threads of a trainer; 0: cores divided by the trainers on the machine"},
+    {"updater.kind", OPTION_STRING, AT(updater), "sgd", 0, 0, NULL, NULL,
+     "optimizer on the shards, see `lagoon help updaters`"},
+    {"weight_decay", OPTION_FLOAT, AT(weight_decay), "0", 0, 10, NULL, NULL,
+     "decoupled weight decay, applied on the shard to the current values; not to biases and norms"},
+    {"staleness.policy", OPTION_STRING, AT(staleness), "polynomial", 0, 0, NULL, NULL,
+     "weight of stale pushes, see `lagoon help policies`"},
+    {"lr.schedule", OPTION_CHOICE, AT(schedule), "constant", 0, 0, "constant|cosine|step|inverse-sqrt", NULL,
+     "learning rate as a function of the samples applied"},
+    {"lr.base", OPTION_FLOAT, AT(learning_rate), "0.01", 0, 1e6, NULL, NULL, "learning rate"},
+    {"lr.warmup_samples", OPTION_INT, AT(warmup_samples), "0", 0, 9e15, NULL, "samples",
+     "linear warm-up from zero over so many samples"},
+    {"lr.total_samples", OPTION_INT, AT(total_samples), "0", 0, 9e15, NULL, "samples",
+     "where the cosine ends; 0: epochs times training samples"},
+    {"lr.final_factor", OPTION_FLOAT, AT(final_factor), "0.1", 0, 1, NULL, NULL,
+     "the cosine ends at this share of the base rate"},
+    {"lr.step_samples", OPTION_INT, AT(step_samples), "0", 0, 9e15, NULL, "samples",
+     "the step schedule lowers the rate after every so many samples"},
+    {"lr.step_factor", OPTION_FLOAT, AT(step_factor), "0.1", 0, 1, NULL, NULL, "and multiplies it by this"},
+    {"consistency.mode", OPTION_CHOICE, AT(mode), "async", 0, 0, "async", NULL,
+     "when pulls and pushes may proceed: async applies every push as it arrives"},
+    {"durability", OPTION_CHOICE, AT(durability), "memory", 0, 0, "memory", NULL,
+     "what an acknowledgement promises: memory: the push is applied"},
+    {"evaluate.every_epochs", OPTION_INT, AT(evaluate_epochs), "1", 0, 100000, NULL, "epochs",
+     "evaluate on the test split after every so many epochs; 0: only at the end"},
+    {"evaluate.samples", OPTION_INT, AT(evaluate_samples), "0", 0, 9e15, NULL, "samples", "test samples used; 0: all"},
+    {"restart.max", OPTION_INT, AT(restarts), "10", 0, 100000, NULL, NULL,
+     "crashed trainers restarted over the life of the job before it fails"},
+    {"lease.duration", OPTION_DURATION, AT(lease_ms), "5s", 10, 3600000, NULL, "ms",
+     "length of a data lease in the trainer's own time"},
+};
+
+const struct option_table job_table = {"job", "a training job: what to train, on which data, and how", options,
+                                       sizeof options / sizeof *options, sizeof(struct job_config)};
+
+static enum lg_status check_name(const struct config *config, const char *name, struct lg_error *error) {
+    bool fits = name[0] != '\0' && strlen(name) <= 64;
+    for (const char *c = name; *c; c++)
+        fits = fits && (isalnum((unsigned char)*c) || strchr("-_.", *c));
+    if (fits)
+        return LG_OK;
+    char place[OPTION_TEXT_BYTES] = "job";
+    const struct config_entry *entry = config_find(config, "name");
+    if (entry)
+        config_place(entry, place, sizeof place);
+    return lg_fail(error, LG_INVALID, "%s: name \"%s\" must be 1 to 64 letters, digits, '-', '_' or '.'", place, name);
+}
+
+enum lg_status job_configure(struct config *config, struct job_config *job, struct lg_error *error) {
+    enum lg_status status = option_apply(&job_table, "", config, job, error);
+    if (status == LG_OK)
+        status = check_name(config, job->name, error);
+    if (status == LG_OK && strcmp(job->schedule, "step") == 0 && job->step_samples == 0)
+        status = lg_fail(error, LG_INVALID, "lr.schedule \"step\" needs lr.step_samples above 0");
+    return status;
+}

@@ -1,0 +1,118 @@
+/* liblagoon: pull parameters, push gradients, take leases of data. Everything a trainer does goes through this file.
+ *
+ *     struct lg_client *client;
+ *     lg_client_open(&options, &client, &error);
+ *     while (lg_lease_next(client, &lease, &error) == LG_OK && lease.kind != LG_LEASE_FINISHED) {
+ *         lg_pull(client, parameters, &error);
+ *         ... compute gradients of a batch of the lease ...
+ *         lg_push(client, &push, gradients, NULL, &error);
+ *     }
+ *     lg_client_close(&client);
+ *
+ * A client is one session of one job. It runs one thread of its own that keeps the connections, resends and beats; no
+ * callback ever runs on it. Calls on one client come from one thread at a time. Every blocking call has a deadline
+ * (options.timeout_ms, renewed while there is progress) and says what it waited for. Buffers are the caller's. */
+#ifndef LAGOON_H
+#define LAGOON_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/status.h"
+#include "common/tensor.h"
+
+struct lg_client;
+
+enum lg_role { LG_ROLE_TRAINER, LG_ROLE_OBSERVER, LG_ROLE_INITIALISER };
+
+struct lg_client_options {
+    const char *coordinator;           /* "127.0.0.1:7710" */
+    const char *job;                   /* name or number */
+    enum lg_role role;                 /* observers may only pull; initialisers may pull and push initial values */
+    uint64_t trainer, token;           /* as the agent gave them; 0 for others */
+    const struct tensor_spec *tensors; /* trainers: the model's table; others: NULL, the job's is used */
+    size_t tensor_count;
+    uint64_t dataset_fingerprint, train_samples, test_samples; /* trainers */
+    uint32_t batch;
+    const char *device;
+    int64_t timeout_ms; /* 0: 60 s */
+};
+
+/* Joins the job; waits (up to the deadline) while the job has no room or no values yet, saying so in the log. */
+LG_MUST_CHECK enum lg_status lg_client_open(const struct lg_client_options *options, struct lg_client **out,
+                                            struct lg_error *error);
+/* Leaves the job and frees; *client becomes NULL. `reason` (may be NULL) shows in the job's history. */
+void lg_client_close(struct lg_client **client, const char *reason);
+
+/* The job's tensor table and specification, borrowed until close. */
+const struct tensor_spec *lg_client_tensors(const struct lg_client *client, size_t *count);
+/* Value of a key of the job's specification, or NULL. */
+const char *lg_client_spec(const struct lg_client *client, const char *key);
+/* Readable when a started pull or push may have made progress; for callers with a loop of their own. */
+int lg_client_fd(const struct lg_client *client);
+
+/* Copies all parameters (flat, tensor-table order) into `parameters`. */
+LG_MUST_CHECK enum lg_status lg_pull(struct lg_client *client, float *parameters, struct lg_error *error);
+/* The same in two halves; the buffer is the client's in between. */
+LG_MUST_CHECK enum lg_status lg_pull_start(struct lg_client *client, float *parameters, struct lg_error *error);
+LG_MUST_CHECK enum lg_status lg_pull_wait(struct lg_client *client, struct lg_error *error);
+
+/* What a push stands for: samples [first, end) of the lease's epoch order, or no lease at all (lease 0). */
+struct lg_push {
+    uint64_t samples; /* that the mean gradient is over */
+    uint64_t lease;
+    uint32_t fence;
+    uint64_t epoch, first, end;
+    uint32_t local_steps; /* 1 for a gradient */
+    bool initial;         /* sets the parameters to the buffer: the holder of the initialise lease only */
+};
+
+struct lg_push_result {
+    uint64_t staleness_max; /* over shards */
+    float weight_min;       /* over shards */
+    bool dropped;           /* the staleness policy gave it weight zero somewhere */
+    bool repeated;          /* some units' samples had been applied before */
+    size_t cut_count;       /* > 0: the batch straddles marks; see lg_push_cuts, send it again in pieces */
+};
+
+/* Pushes and waits until every shard has acknowledged. `result` may be NULL. */
+LG_MUST_CHECK enum lg_status lg_push(struct lg_client *client, const struct lg_push *push, const float *gradients,
+                                     struct lg_push_result *result, struct lg_error *error);
+/* Overlapped: start, mark tensors ready in any order (backward announces them last layer first), wait. The gradient
+ * buffer is the client's until lg_push_wait returns. One push may be unsettled when the next pull starts. */
+LG_MUST_CHECK enum lg_status lg_push_start(struct lg_client *client, const struct lg_push *push, const float *gradients,
+                                           struct lg_error *error);
+void lg_push_ready(struct lg_client *client, size_t first_tensor, size_t count);
+LG_MUST_CHECK enum lg_status lg_push_wait(struct lg_client *client, struct lg_push_result *result,
+                                          struct lg_error *error);
+/* The cuts of the last push waited for; borrowed until the next call. */
+const uint64_t *lg_push_cuts(const struct lg_client *client, size_t *count);
+
+enum lg_lease_kind { LG_LEASE_TRAIN, LG_LEASE_EVALUATE, LG_LEASE_INITIALISE, LG_LEASE_FINISHED };
+struct lg_lease {
+    enum lg_lease_kind kind;
+    uint64_t lease;
+    uint32_t fence;
+    uint64_t epoch, first, end; /* TRAIN: samples in the epoch's order; EVALUATE: epoch only */
+    const uint64_t *cuts;       /* batches must not straddle these; borrowed until the next lg_lease_next */
+    size_t cut_count;
+};
+/* Waits until there is something to do. The next lease is asked for ahead of time, so this seldom waits. */
+LG_MUST_CHECK enum lg_status lg_lease_next(struct lg_client *client, struct lg_lease *lease, struct lg_error *error);
+/* Train and initialise leases: all pushes of it were acknowledged. */
+LG_MUST_CHECK enum lg_status lg_lease_done(struct lg_client *client, const struct lg_lease *lease,
+                                           struct lg_error *error);
+LG_MUST_CHECK enum lg_status lg_report_evaluation(struct lg_client *client, const struct lg_lease *lease, double loss,
+                                                  double accuracy, uint64_t predictions, struct lg_error *error);
+
+/* Numbers for the next beat; never blocks. */
+struct lg_progress {
+    uint64_t steps, samples;
+    double loss, accuracy;
+    uint64_t compute_ns, communication_ns;
+    double samples_per_second;
+};
+void lg_report_progress(struct lg_client *client, const struct lg_progress *progress);
+
+#endif

@@ -1,0 +1,90 @@
+/* The session: the client's half of the data protocol as a state machine over all shards of one job.
+ *
+ * It cuts pushes and pulls into parts of about 1 MiB, keeps at most `window` parts and the granted credit in flight,
+ * resends what is unacknowledged after a reconnect, and takes the base for pushes from the least version pulled.
+ * No socket, file or clock; one thread at a time. Buffers are the caller's: a push's gradients must stay as they are
+ * until the push is settled, a pull's target until the pull is done. */
+#ifndef LAGOON_CLIENT_SESSION_H
+#define LAGOON_CLIENT_SESSION_H
+
+#include "common/block.h"
+#include "proto/wire.h"
+
+struct session;
+
+struct session_config {
+    uint64_t session, token, job, map_version;
+    uint32_t incarnation;
+    const struct tensor_spec *tensors; /* copied */
+    size_t tensor_count;
+    const uint16_t *placement; /* per unit: shard slot; copied */
+    size_t placement_count;
+    uint32_t shard_count;     /* slots */
+    uint32_t window;          /* wanted */
+    int64_t reply_timeout_ms; /* no answer to anything in flight for so long: reopen that connection */
+};
+
+struct session_sink {
+    void *context;
+    /* Sends one message to a shard slot; payload points into the caller's gradient buffer. Returns false when the
+     * transport cannot take it now: the session offers it again after session_writable. */
+    bool (*send)(void *context, uint32_t slot, const struct wire_message *message);
+    /* Close the connection to the slot, open a new one and call session_connected. */
+    void (*reopen)(void *context, uint32_t slot, const char *why);
+};
+
+/* What a push brought, summed or kept per shard slot. */
+struct session_push_result {
+    uint64_t staleness_max;
+    float weight_min;
+    uint32_t units_applied, units_repeated;
+    bool dropped;         /* some shard gave it weight zero */
+    const uint64_t *cuts; /* marks inside the batch: send it again in pieces (units there were not applied) */
+    size_t cut_count;
+};
+
+struct session_push {
+    uint64_t clock;           /* the caller's step, ascending */
+    enum wire_push_kind kind; /* GRADIENT, DELTA or INITIAL */
+    uint64_t samples;
+    uint32_t local_steps;            /* at least 1 */
+    const struct wire_cover *covers; /* session, incarnation and seq are filled in here */
+    size_t cover_count;              /* 0: one cover without a lease */
+    const float *gradients;          /* flat, whole job, until settled */
+};
+
+LG_MUST_CHECK enum lg_status session_new(const struct session_config *config, const struct session_sink *sink,
+                                         struct session **out, struct lg_error *error);
+void session_free(struct session *session);
+
+/* Transport events. */
+void session_connected(struct session *session, uint32_t slot, int64_t now_ns);
+void session_disconnected(struct session *session, uint32_t slot, int64_t now_ns);
+void session_writable(struct session *session, uint32_t slot, int64_t now_ns);
+void session_receive(struct session *session, uint32_t slot, const struct wire_message *message, int64_t now_ns);
+void session_tick(struct session *session, int64_t now_ns);
+
+/* Opens a push; one may be open at a time, up to two unsettled. Parts go out as their tensors are marked ready. */
+LG_MUST_CHECK enum lg_status session_push_open(struct session *session, const struct session_push *push, int64_t now_ns,
+                                               uint64_t *ticket, struct lg_error *error);
+/* Gradients of tensors [first, first + count) are final. Marking all closes the push. */
+void session_push_ready(struct session *session, size_t first, size_t count, int64_t now_ns);
+/* LG_UNAVAILABLE: not settled yet; LG_OK: every part acknowledged, *result filled; else what a shard refused, e.g.
+ * LG_FENCED (session ended: stop), LG_NONFINITE. */
+LG_MUST_CHECK enum lg_status session_push_poll(struct session *session, uint64_t ticket,
+                                               struct session_push_result *result, struct lg_error *error);
+
+/* Starts pulling all tensors into `parameters` (flat). Units unchanged since the last pull into the *same* buffer are
+ * left out by the shards. One pull at a time. */
+LG_MUST_CHECK enum lg_status session_pull_open(struct session *session, float *parameters, int64_t now_ns,
+                                               struct lg_error *error);
+LG_MUST_CHECK enum lg_status session_pull_poll(struct session *session, struct lg_error *error);
+
+/* LG_OK, or the reason why the session is over (fenced, cancelled). */
+LG_MUST_CHECK enum lg_status session_status(const struct session *session, struct lg_error *error);
+/* "shard 1: no answer for 2.3 s" or "" when everything flows; for progress reports. */
+void session_describe(const struct session *session, int64_t now_ns, char *text, size_t bytes);
+/* Nanoseconds until session_tick is next needed; -1: not before the next event. */
+int64_t session_next_tick_ns(const struct session *session, int64_t now_ns);
+
+#endif

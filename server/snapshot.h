@@ -1,0 +1,22 @@
+/* Pooled copies of units for pull replies: one copy per (unit, version), shared by all readers.
+ *
+ * A snapshot is filled by the shard thread, never changed while anyone holds it, and released on any thread (ZeroMQ's
+ * free callback runs on the I/O thread): the count is atomic, the pool takes a buffer back when it falls to zero. */
+#ifndef LAGOON_SERVER_SNAPSHOT_H
+#define LAGOON_SERVER_SNAPSHOT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct snapshot {
+    _Atomic uint32_t holders;
+    uint32_t elements;
+    uint64_t version;
+    float *data;
+};
+
+/* Any thread. */
+void snapshot_retain(struct snapshot *snapshot);
+void snapshot_release(struct snapshot *snapshot);
+
+#endif
