@@ -40,6 +40,9 @@ const struct config_entry *config_find(const struct config *config, const char *
 /* The value of `key`, or `fallback` where it is not set; borrowed. */
 const char *config_text(const struct config *config, const char *key, const char *fallback);
 
+/* The same, and counts the entry as used: for keys read outside an option table, such as "model.kind". */
+const char *config_take_text(struct config *config, const char *key, const char *fallback);
+
 /* "file.yaml:3:12" (or "flag --batch") into `text`: the place an error message starts with. */
 void config_place(const struct config_entry *entry, char *text, size_t bytes);
 

@@ -30,7 +30,7 @@ struct option_ints {
 };
 
 struct option {
-    const char *key;      /* dotted, relative to the table: "http.port" */
+    const char *key; /* dotted, relative to the table: "http.port" */
     enum option_type type;
     size_t offset;        /* offsetof(config struct, field) */
     const char *fallback; /* default as text, parsed like a value; NULL: the option is required */
@@ -49,7 +49,8 @@ struct option_table {
 };
 
 /* Fills *out (config_bytes, zeroed first) with defaults, then with every entry of `config` below `prefix` ("" or
- * "updater."), marking entries used. Errors carry place, key, what was expected. `config` may be NULL: defaults only. */
+ * "updater."), marking entries used. Errors carry place, key, what was expected. `config` may be NULL: defaults only.
+ */
 LG_MUST_CHECK enum lg_status option_apply(const struct option_table *table, const char *prefix, struct config *config,
                                           void *out, struct lg_error *error);
 
@@ -58,11 +59,20 @@ LG_MUST_CHECK enum lg_status option_apply(const struct option_table *table, cons
 LG_MUST_CHECK enum lg_status option_check_unused(const struct config *config, const struct option_table *const *tables,
                                                  const char *const *prefixes, size_t count, struct lg_error *error);
 
-/* Takes `--key value`, `--key=value` and, for booleans, `--key`/`--no-key` for every option of `table` out of argv
+/* argv[0] is the program's (or subcommand's) name and is passed over; so are arguments that do not start with "--", and
+ * everything after a "--", which is removed.
+ *
+ * Takes `--key value`, `--key=value` and, for booleans, `--key`/`--no-key` for every option of `table` out of argv
  * ('.' and '_' in keys may be written '-'), and puts them into `config` with origin "flag --key". What is left over
  * stays in argv in order, *argc is adjusted. An unknown flag is an error with the nearest one suggested. */
 LG_MUST_CHECK enum lg_status option_take_flags(const struct option_table *table, const char *prefix, int *argc,
                                                char **argv, struct config *config, struct lg_error *error);
+
+/* The same for a program whose flags come from several tables (prefixes alongside): a flag unknown to all is an error.
+ */
+LG_MUST_CHECK enum lg_status option_take_flags_of(const struct option_table *const *tables, const char *const *prefixes,
+                                                  size_t count, int *argc, char **argv, struct config *config,
+                                                  struct lg_error *error);
 
 /* "  --http.port INT   port of the stats endpoint, 0 picks one (default 0)" for each option. */
 void option_print_help(const struct option_table *table, const char *prefix, FILE *out);
