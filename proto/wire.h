@@ -30,6 +30,8 @@ enum {
     WIRE_COVERS_MAX = 256,
     WIRE_UNITS_MAX = 4096, /* entries of one unit table */
     WIRE_PAYLOAD_FRAMES_MAX = 256,
+    WIRE_TENSOR_RECORD_BYTES = 144,  /* one tensor in a tensor table frame */
+    WIRE_TENSORS_MAX = (8 << 20) / 144, /* what fits into the largest frame */
     WIRE_PART_BYTES = 1 << 20,       /* what a sender aims at for one part's payload */
     WIRE_PAYLOAD_BYTES_MAX = 4 << 20 /* what a receiver accepts in one message */
 };
@@ -444,11 +446,16 @@ struct wire_arena;
 struct wire_arena *wire_arena_new(size_t limit_bytes); /* 1 MiB serves data sockets, 16 MiB control sockets */
 void wire_arena_free(struct wire_arena *arena);
 
-/* Decodes frames[0..count): header first (routing ids already taken off). On failure says what was wrong. */
+/* Decodes frames[0..count): header first (routing ids already taken off). On failure says what was wrong, and `out`
+ * keeps what was understood for an error reply: `request`, and `kind` with its body where the header frame was sound
+ * (kind 0 otherwise). LG_UNSUPPORTED: another protocol version, or a body this one does not know; else LG_MALFORMED.
+ * Every payload frame handed out starts at a multiple of 4: one that lies unaligned (ZeroMQ leaves messages below its
+ * 8 KiB receive buffer there) is copied into the arena, all others are borrowed. Duplicate units are not looked for. */
 LG_MUST_CHECK enum lg_status wire_decode(const struct wire_bytes *frames, size_t count, struct wire_arena *arena,
                                          struct wire_message *out, struct lg_error *error);
 
-/* Bytes of the encoded header; then writes exactly that many. The raw frames in order follow from the message:
+/* Bytes of the encoded header, 0 when the message breaks a limit (a count above its WIRE_*_MAX, more than
+ * WIRE_HEADER_BYTES_MAX in all, an unknown kind); then writes exactly that many. Neither allocates. The raw frames in order follow from the message:
  * wire_raw_frames lists them (pointers into the message's own memory, or, for the tensor table, into `scratch`, a
  * malloc'ed buffer the caller frees; NULL where none was needed). `frames` has room for `capacity`
  * (WIRE_PAYLOAD_FRAMES_MAX + 2 always suffices). */
