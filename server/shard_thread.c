@@ -1,0 +1,289 @@
+#include "server/shard_thread.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "common/log.h"
+#include "proto/wire_net.h"
+
+enum {
+    STATS_INTERVAL_MS = 500,
+    GATHER_BYTES = 16 * 1024, /* values smaller than this are copied together into one frame */
+    ARENA_BYTES = 1 << 20,
+    CONTROL_ARENA_BYTES = 16 << 20,
+    STATS_JOBS_MAX = 64,
+};
+
+struct shard_thread {
+    void *zmq, *data, *control_inside, *control_outside;
+    char endpoint[NET_ENDPOINT_BYTES];
+    struct shard_config config;
+    struct shard *shard;
+    struct wire_arena *arena, *control_arena;
+    struct net_message in, out; /* large: kept here, not on the stack */
+    struct metric_cell *malformed, *queue_depth;
+    pthread_t thread;
+    bool started, stopping;
+    int64_t next_stats_ms;
+};
+
+static int64_t now_ns(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+/* ---- sending */
+
+static void release_snapshot(void *data, void *snapshot) {
+    (void)data;
+    snapshot_release(snapshot);
+}
+
+/* Values [first, end) as one copied frame. */
+static enum lg_status add_gathered(struct net_message *out, const struct wire_bytes *payload, size_t first,
+                                   size_t end) {
+    size_t bytes = 0;
+    for (size_t i = first; i < end; i++)
+        bytes += payload[i].bytes;
+    zmq_msg_t frame;
+    if (zmq_msg_init_size(&frame, bytes) != 0)
+        return LG_NO_MEMORY;
+    char *at = zmq_msg_data(&frame);
+    for (size_t i = first; i < end; i++) {
+        memcpy(at, payload[i].data, payload[i].bytes);
+        at += payload[i].bytes;
+    }
+    enum lg_status status = net_message_add_move(out, &frame);
+    zmq_msg_close(&frame);
+    return status;
+}
+
+/* Large values travel without a copy: the snapshot is held until ZeroMQ has sent it. Small neighbours share a frame. */
+static enum lg_status add_values(struct net_message *out, const struct wire_message *message,
+                                 struct snapshot *const *snapshots) {
+    enum lg_status status = net_message_add(out, message->units, message->unit_count * sizeof *message->units);
+    for (size_t i = 0; status == LG_OK && i < message->payload_count;) {
+        const struct wire_bytes *value = &message->payload[i];
+        size_t end = i + 1;
+        if (value->bytes >= GATHER_BYTES) {
+            snapshot_retain(snapshots[i]);
+            status = net_message_add_data(out, (void *)value->data, value->bytes, release_snapshot, snapshots[i]);
+            if (status != LG_OK)
+                snapshot_release(snapshots[i]);
+        } else {
+            while (end < message->payload_count && message->payload[end].bytes < GATHER_BYTES)
+                end++;
+            status = add_gathered(out, message->payload, i, end);
+        }
+        i = end;
+    }
+    return status;
+}
+
+static void send_message(void *context, uint64_t route, const struct wire_message *message,
+                         struct snapshot *const *snapshots, size_t snapshot_count) {
+    struct shard_thread *thread = context;
+    struct net_message *out = &thread->out;
+    enum lg_status status = LG_OK;
+    if (route != SHARD_ROUTE_CONTROL) {
+        uint8_t id[8];
+        size_t bytes = wire_route_unpack(route, id);
+        status = net_message_add(out, id, bytes);
+    }
+    if (status == LG_OK && snapshot_count > 0) {
+        status = wire_net_add_header(message, out);
+        if (status == LG_OK)
+            status = add_values(out, message, snapshots);
+    } else if (status == LG_OK) {
+        status = wire_net_add(message, out);
+    }
+    if (status == LG_OK)
+        status = net_send(route == SHARD_ROUTE_CONTROL ? thread->control_inside : thread->data, out);
+    if (status != LG_OK) {
+        /* The peer is gone (it asks again on its next connection) or memory is out. */
+        log_debug("reply-lost", "shard %u could not send %s: %s", thread->config.index, wire_kind_name(message->kind),
+                  lg_status_text(status));
+        net_message_clear(out);
+    }
+}
+
+/* ---- receiving */
+
+static void take_data(struct shard_thread *thread, enum lg_status received) {
+    struct wire_message message;
+    struct lg_error error = {0};
+    struct net_message *in = &thread->in;
+    uint64_t route =
+        received == LG_OK && in->count > 0 ? wire_route_pack(net_frame_data(in, 0), net_frame_bytes(in, 0)) : 0;
+    if (route == 0) {
+        metric_add(thread->malformed, 1);
+        return;
+    }
+    if (wire_net_decode(in, 1, thread->arena, &message, &error) != LG_OK) {
+        metric_add(thread->malformed, 1);
+        log_debug("malformed", "shard %u dropped a message: %s", thread->config.index, error.message);
+        shard_refuse(thread->shard, route, 0, &error);
+        return;
+    }
+    shard_receive(thread->shard, &(struct shard_input){.now_ns = now_ns(), .route = route, .message = &message});
+}
+
+static void take_control(struct shard_thread *thread) {
+    struct wire_message message;
+    struct lg_error error = {0};
+    if (net_frame_bytes(&thread->in, 0) == 0) {
+        thread->stopping = true;
+        return;
+    }
+    if (wire_net_decode(&thread->in, 0, thread->control_arena, &message, &error) != LG_OK) {
+        log_error("bad-command", "shard %u cannot read a command: %s", thread->config.index, error.message);
+        return;
+    }
+    shard_receive(thread->shard,
+                  &(struct shard_input){.now_ns = now_ns(), .route = SHARD_ROUTE_CONTROL, .message = &message});
+}
+
+static void publish_stats(struct shard_thread *thread) {
+    struct wire_shard_job_stats stats[STATS_JOBS_MAX];
+    size_t count = shard_stats(thread->shard, stats, STATS_JOBS_MAX);
+    struct wire_message beat = {.kind = WIRE_BEAT};
+    beat.beat =
+        (struct wire_beat){.stats = stats, .stat_count = count, .memory_used_bytes = shard_memory_bytes(thread->shard)};
+    send_message(thread, SHARD_ROUTE_CONTROL, &beat, NULL, 0);
+}
+
+/* Takes up to a budget of messages, so that neither socket starves the other. */
+static int drain_data(struct shard_thread *thread) {
+    int taken = 0;
+    for (; taken < NET_RECEIVE_BUDGET; taken++) {
+        enum lg_status status = net_receive(thread->data, &thread->in);
+        if (status == LG_UNAVAILABLE || status == LG_IO)
+            break;
+        take_data(thread, status);
+    }
+    if (taken > 0)
+        metric_set(thread->queue_depth, taken);
+    net_message_clear(&thread->in);
+    return taken;
+}
+
+static void drain_control(struct shard_thread *thread) {
+    while (!thread->stopping && net_receive(thread->control_inside, &thread->in) == LG_OK)
+        take_control(thread);
+    net_message_clear(&thread->in);
+}
+
+static void *serve(void *argument) {
+    struct shard_thread *thread = argument;
+    while (!thread->stopping) {
+        zmq_pollitem_t items[2] = {{.socket = thread->data, .events = ZMQ_POLLIN},
+                                   {.socket = thread->control_inside, .events = ZMQ_POLLIN}};
+        int64_t wait_ms = thread->next_stats_ms - now_ns() / 1000000;
+        if (zmq_poll(items, 2, wait_ms > 0 ? (long)wait_ms : 0) < 0 && zmq_errno() == ETERM)
+            break;
+        drain_control(thread);
+        drain_data(thread);
+        if (now_ns() / 1000000 >= thread->next_stats_ms) {
+            publish_stats(thread);
+            thread->next_stats_ms = now_ns() / 1000000 + STATS_INTERVAL_MS;
+        }
+    }
+    while (drain_data(thread) == NET_RECEIVE_BUDGET)
+        ;
+    return NULL;
+}
+
+/* ---- life */
+
+static enum lg_status open_pair(struct shard_thread *thread, struct lg_error *error) {
+    char name[64];
+    snprintf(name, sizeof name, "inproc://lagoon-shard-%p", (void *)thread);
+    thread->control_inside = zmq_socket(thread->zmq, ZMQ_PAIR);
+    thread->control_outside = zmq_socket(thread->zmq, ZMQ_PAIR);
+    int zero = 0;
+    if (!thread->control_inside || !thread->control_outside ||
+        zmq_setsockopt(thread->control_inside, ZMQ_LINGER, &zero, sizeof zero) != 0 ||
+        zmq_setsockopt(thread->control_outside, ZMQ_LINGER, &zero, sizeof zero) != 0 ||
+        zmq_bind(thread->control_inside, name) != 0 || zmq_connect(thread->control_outside, name) != 0)
+        return lg_fail(error, LG_IO, "cannot open the control pair of a shard: %s", zmq_strerror(zmq_errno()));
+    return LG_OK;
+}
+
+enum lg_status shard_thread_open(const struct shard_thread_options *options, struct shard_thread **out,
+                                 struct lg_error *error) {
+    struct shard_thread *thread = calloc(1, sizeof *thread);
+    if (!thread)
+        return lg_fail(error, LG_NO_MEMORY, "no memory for a shard");
+    thread->zmq = options->zmq;
+    thread->config = options->shard;
+    thread->config.index = UINT32_MAX;
+    enum lg_status status = net_socket_open(options->zmq, NET_SERVER, NULL, &thread->data, error);
+    if (status == LG_OK)
+        status = net_bind(thread->data, options->endpoint, thread->endpoint, error);
+    if (status == LG_OK)
+        status = open_pair(thread, error);
+    if (status == LG_OK) {
+        thread->arena = wire_arena_new(ARENA_BYTES);
+        thread->control_arena = wire_arena_new(CONTROL_ARENA_BYTES);
+        if (!thread->arena || !thread->control_arena)
+            status = lg_fail(error, LG_NO_MEMORY, "no memory for a shard's message arena");
+    }
+    if (status != LG_OK) {
+        shard_thread_stop(thread);
+        return status;
+    }
+    *out = thread;
+    return LG_OK;
+}
+
+enum lg_status shard_thread_start(struct shard_thread *thread, uint32_t index, struct lg_error *error) {
+    char number[16];
+    snprintf(number, sizeof number, "%u", index);
+    thread->config.index = index;
+    thread->malformed = metrics_cell(thread->config.metrics, METRIC_MALFORMED, (const char *const[]){number});
+    thread->queue_depth = metrics_cell(thread->config.metrics, METRIC_QUEUE_DEPTH, (const char *const[]){number});
+    struct shard_sink sink = {.context = thread, .send = send_message};
+    enum lg_status status = shard_new(&thread->config, &sink, &thread->shard, error);
+    if (status != LG_OK)
+        return status;
+    if (pthread_create(&thread->thread, NULL, serve, thread) != 0)
+        return lg_fail(error, LG_NO_MEMORY, "cannot start the thread of shard %u", index);
+    thread->started = true;
+    return LG_OK;
+}
+
+const char *shard_thread_endpoint(const struct shard_thread *thread) {
+    return thread->endpoint;
+}
+
+void *shard_thread_control(const struct shard_thread *thread) {
+    return thread->control_outside;
+}
+
+uint32_t shard_thread_index(const struct shard_thread *thread) {
+    return thread->config.index;
+}
+
+void shard_thread_stop(struct shard_thread *thread) {
+    if (!thread)
+        return;
+    if (thread->started) {
+        zmq_send(thread->control_outside, "", 0, 0);
+        pthread_join(thread->thread, NULL);
+    }
+    shard_free(thread->shard);
+    net_message_clear(&thread->in);
+    net_message_clear(&thread->out);
+    wire_arena_free(thread->arena);
+    wire_arena_free(thread->control_arena);
+    net_socket_close(thread->data);
+    if (thread->control_inside)
+        zmq_close(thread->control_inside);
+    if (thread->control_outside)
+        zmq_close(thread->control_outside);
+    free(thread);
+}
