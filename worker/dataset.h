@@ -21,28 +21,35 @@ enum dataset_form {
 struct dataset_info {
     enum dataset_form form;
     uint64_t train_samples, test_samples;
-    uint32_t width;                          /* features per sample (dense: channels*height*image_width) */
-    uint32_t channels, height, image_width;  /* images; 0 where the features have no such shape */
-    uint32_t classes;                        /* labels, or the vocabulary */
-    uint32_t context;                        /* tokens per sample; 0 unless DATASET_TOKENS */
-    uint64_t fingerprint;                    /* XXH3 of what the samples are made from: all trainers must agree */
+    uint32_t width;                         /* features per sample (dense: channels*height*image_width) */
+    uint32_t channels, height, image_width; /* images; 0 where the features have no such shape */
+    uint32_t classes;                       /* labels, or the vocabulary */
+    uint32_t context;                       /* tokens per sample; 0 unless DATASET_TOKENS */
+    uint64_t fingerprint;                   /* XXH3 of what the samples are made from: all trainers must agree */
 };
 
 enum dataset_split { DATASET_TRAIN, DATASET_TEST };
 
 /* A batch in host memory. Buffers belong to the batch, grow as needed and are reused by the next read. */
 struct batch {
-    uint32_t count;         /* samples */
-    float *features;        /* DENSE: [count][width] */
-    uint32_t *row_starts;   /* SPARSE: [count+1] into columns/values */
-    uint32_t *columns;      /* SPARSE */
-    float *values;          /* SPARSE */
-    int32_t *tokens;        /* TOKENS: [count][context] */
-    int32_t *labels;        /* DENSE, SPARSE: [count]; TOKENS: [count][context] targets */
+    uint32_t count;       /* samples */
+    float *features;      /* DENSE: [count][width] */
+    uint32_t *row_starts; /* SPARSE: [count+1] into columns/values */
+    uint32_t *columns;    /* SPARSE */
+    float *values;        /* SPARSE */
+    int32_t *tokens;      /* TOKENS: [count][context] */
+    int32_t *labels;      /* DENSE, SPARSE: [count]; TOKENS: [count][context] targets */
     size_t capacity_features, capacity_rows, capacity_entries, capacity_tokens, capacity_labels;
 };
 
 void batch_deinit(struct batch *batch); /* a zeroed batch is empty and valid */
+/* For the readers: make room in the buffers of one form, contents are lost. `count` is set. */
+LG_MUST_CHECK enum lg_status batch_reserve_dense(struct batch *batch, uint32_t count, uint32_t width,
+                                                 struct lg_error *error);
+LG_MUST_CHECK enum lg_status batch_reserve_sparse(struct batch *batch, uint32_t count, size_t entries,
+                                                  struct lg_error *error);
+LG_MUST_CHECK enum lg_status batch_reserve_tokens(struct batch *batch, uint32_t count, uint32_t context,
+                                                  struct lg_error *error);
 
 struct dataset; /* each kind embeds this first */
 
@@ -65,7 +72,12 @@ struct dataset {
     struct dataset_info info;
 };
 
-/* The registry. */
+/* The registry: dataset_glyphs, dataset_idx, .. */
+#define X(symbol) extern const struct dataset_kind dataset_##symbol;
+#include "worker/dataset.def"
+#undef X
+/* The key `kind` itself, for help texts and docs. */
+extern const struct option_table dataset_option_table;
 const struct dataset_kind *const *dataset_kinds(size_t *count);
 /* Unknown names fail with the list of valid ones and the nearest. */
 LG_MUST_CHECK enum lg_status dataset_kind_find(const char *name, const struct dataset_kind **out,
