@@ -43,7 +43,8 @@ void net_socket_close(void *socket);
  */
 LG_MUST_CHECK enum lg_status net_bind(void *socket, const char *endpoint, char actual[NET_ENDPOINT_BYTES],
                                       struct lg_error *error);
-/* Starts connecting; success says only that the endpoint can be read. Use a monitor to learn of the connection. */
+/* Starts connecting (over IPv6 where the address is in brackets, else IPv4); success says only that the endpoint can be
+ * read. Use a monitor to learn of the connection. */
 LG_MUST_CHECK enum lg_status net_connect(void *socket, const char *endpoint, struct lg_error *error);
 
 /* ---- messages */
