@@ -4,6 +4,7 @@
 MAKEFLAGS += --no-builtin-rules
 .SUFFIXES:
 .DELETE_ON_ERROR:
+.SECONDARY:
 
 CC       ?= cc
 ifeq ($(origin CC),default)
@@ -17,27 +18,32 @@ DATA     ?= ../shared/data
 comma    := ,
 empty    :=
 space    := $(empty) $(empty)
-VARIANT  := $(if $(SAN),san-$(subst $(comma),-,$(SAN)),$(if $(COVERAGE),coverage,release))
+VARIANT  := $(if $(FUZZ),fuzz,$(if $(SAN),san-$(subst $(comma),-,$(SAN)),$(if $(COVERAGE),coverage,release)))
 BUILD    ?= build/$(VARIANT)
 Q        := $(if $(V),,@)
 say       = $(if $(V),,@printf '  %-7s %s\n' '$(1)' '$(2)')
 
 VERSION  := $(shell cat VERSION 2>/dev/null || echo 0.0.0)
 PACKAGES := libzmq libprotobuf-c libuv sqlite3 libmicrohttpd yaml-0.1 zlib libxxhash jansson openblas
-HAVE_PACKAGES := $(shell pkg-config --exists $(PACKAGES) 2>/dev/null && echo yes)
+HAVE_PACKAGES := $(shell pkg-config --exists $(PACKAGES) 2>/dev/null && command -v protoc-c)
 PKG_CFLAGS := $(shell pkg-config --cflags $(PACKAGES) 2>/dev/null | sed 's/-I/-isystem /g')
 PKG_LIBS := $(shell pkg-config --libs $(PACKAGES) 2>/dev/null)
-NVCC     ?= $(shell command -v nvcc 2>/dev/null || ls /usr/local/cuda/bin/nvcc 2>/dev/null)
+CHECK_LIBS = $(shell pkg-config --libs check)
 
 WARN     := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes \
             -Wundef -Wformat=2 -Wvla -Wwrite-strings $(if $(CI),-Werror)
-OPT      := $(if $(COVERAGE),-O0 --coverage,$(if $(SAN),-O1 -fno-omit-frame-pointer,-O3))
+ifneq ($(FUZZ),)
+SAN_FLAGS := -fsanitize=address,undefined -fno-sanitize-recover=undefined
+FUZZ_FLAGS := -fsanitize=fuzzer-no-link
+else ifneq ($(SAN),)
+SAN_FLAGS := -fsanitize=$(SAN) $(if $(findstring undefined,$(SAN)),-fno-sanitize-recover=undefined)
+endif
+OPT      := $(if $(COVERAGE),-O0 --coverage,$(if $(SAN_FLAGS),-O1 -fno-omit-frame-pointer,-O3))
 # -fno-math-errno lets sqrt vectorise; -ffp-contract=off keeps bits equal over compilers and ISAs (docs/decisions).
 CFLAGS_ALL := -std=c11 -D_GNU_SOURCE -g $(OPT) -fno-math-errno -ffp-contract=off -fno-strict-aliasing -pthread \
-            $(if $(SAN),-fsanitize=$(SAN) $(if $(findstring undefined,$(SAN)),-fno-sanitize-recover=undefined)) \
-            -I. -I$(BUILD)/gen $(PKG_CFLAGS) -DLAGOON_VERSION='"$(VERSION)"' $(CFLAGS)
-LDFLAGS_ALL := $(if $(SAN),-fsanitize=$(SAN)) $(if $(COVERAGE),--coverage) -pthread $(LDFLAGS)
-LIBS     := $(PKG_LIBS) -lm
+            $(SAN_FLAGS) $(FUZZ_FLAGS) -I. -I$(BUILD)/gen $(PKG_CFLAGS) -DLAGOON_VERSION='"$(VERSION)"' $(CFLAGS)
+LDFLAGS_ALL := $(SAN_FLAGS) $(if $(COVERAGE),--coverage) -pthread $(LDFLAGS)
+LIBS      = $(PKG_LIBS) $(CUDA_LIBS) -lm
 
 # Updater kernels are compiled once per instruction set and picked at start (server/isa.h).
 ARCH     := $(shell uname -m)
@@ -50,49 +56,91 @@ ISA_FLAGS_base   :=
 ISA_FLAGS_avx2   := -mavx2
 ISA_FLAGS_avx512 := -mavx512f -mavx512vl -mavx512bw -mavx512dq -mprefer-vector-width=512
 
-FOLDERS  := common common/math common/codecs client gpu gpu/cpu server server/policies server/coordinator server/http \
-            worker worker/models worker/datasets cli bench
+# The GPU half is built where nvcc and sources are; CUDA=no leaves it out. Sanitizer builds are for the CPU.
+NVCC     ?= $(shell command -v nvcc 2>/dev/null || ls /usr/local/cuda/bin/nvcc 2>/dev/null)
+NVCC_ARCH ?= -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90,code=[sm_90,compute_90]
+CUDA_SOURCES := $(wildcard gpu/cuda/*.cu)
+CUDA     ?= $(if $(NVCC),$(if $(CUDA_SOURCES),$(if $(SAN_FLAGS)$(COVERAGE),no,yes),no),no)
+ifeq ($(CUDA),yes)
+CUDA_HOME := $(patsubst %/bin/,%,$(dir $(realpath $(NVCC))))
+CUDA_OBJECTS := $(CUDA_SOURCES:%.cu=$(BUILD)/%.cu.o)
+CUDA_LIBS := -L$(CUDA_HOME)/lib64 -Wl,-rpath,$(CUDA_HOME)/lib64 -lcublas -lcudart -lstdc++
+CFLAGS_ALL += -DLAGOON_CUDA=1 -isystem $(CUDA_HOME)/include
+NVCC_FLAGS := -std=c++17 -O3 -g -I. -DLAGOON_CUDA=1 $(NVCC_ARCH) -Xcompiler -Wall,-Wextra
+endif
+ifeq ($(NVCC),)
+CUDA_SAYS := no nvcc: CPU only
+else ifeq ($(CUDA),yes)
+CUDA_SAYS := nvcc found: $(NVCC), building gpu/cuda
+else
+CUDA_SAYS := nvcc found: $(NVCC), but gpu/cuda is left out of this build: CPU only
+endif
+
+FOLDERS  := common common/math common/codecs client gpu gpu/cpu $(if $(filter yes,$(CUDA)),gpu/cuda) \
+            server server/policies server/coordinator server/http worker worker/models worker/datasets cli bench
 KERNELS  := $(wildcard server/updaters/*.c)
 SOURCES  := $(wildcard proto/*.c) $(foreach d,$(FOLDERS),$(wildcard $(d)/*.c))
 MAINS    := $(filter %_main.c,$(SOURCES))
-COMMON   := $(filter-out $(MAINS),$(SOURCES))
 GEN      := $(BUILD)/gen/proto/lagoon.pb-c
-OBJECTS  := $(COMMON:%.c=$(BUILD)/%.o) $(GEN).o $(foreach i,$(ISAS),$(KERNELS:%.c=$(BUILD)/%.$(i).o))
+OBJECTS  := $(patsubst %.c,$(BUILD)/%.o,$(filter-out $(MAINS),$(SOURCES))) $(GEN).o \
+            $(foreach i,$(ISAS),$(KERNELS:%.c=$(BUILD)/%.$(i).o)) $(CUDA_OBJECTS)
 ARCHIVE  := $(BUILD)/liblagoon-all.a
 CLIENT_OBJECTS := $(filter $(BUILD)/common/% $(BUILD)/proto/% $(BUILD)/client/% $(GEN).o,$(OBJECTS))
 
 PROGRAMS := $(addprefix $(BUILD)/bin/,$(if $(wildcard server/server_main.c),lagoon-server) \
             $(if $(wildcard worker/worker_main.c),lagoon-worker) $(if $(wildcard cli/lagoon_main.c),lagoon))
+LIBRARY  := $(if $(SAN_FLAGS)$(COVERAGE),,$(BUILD)/lib/liblagoon.a)
 BENCHES  := $(patsubst bench/%_main.c,$(BUILD)/bench/%,$(wildcard bench/*_main.c))
-TESTS    := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/*_test.c tests/conformance/*_test.c \
-            tests/golden/*_test.c tests/sim/*_test.c))
+TESTS    := $(patsubst %.c,$(BUILD)/%,$(foreach k,unit conformance golden sim $(if $(filter yes,$(CUDA)),gpu), \
+            $(wildcard tests/$(k)/*_test.c)))
+FUZZERS  := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/fuzz/*_fuzz.c))
 SUPPORT  := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/support/*.c))
+HEADERS  := $(filter-out build/%,$(wildcard *.h */*.h */*/*.h))
+C_FILES  := $(filter-out build/%,$(wildcard */*.c */*/*.c))
 
-.PHONY: all programs tests benches test unit integration quickstart install uninstall lint format format-check layers \
-        coverage fuzz clean help packages docs docs-check bench headers gpu results
+.PHONY: all packages programs tests benches fuzzers test unit integration quickstart install uninstall lint lint-files \
+        lint-tools format format-check layers coverage fuzz bench docs docs-check help clean
 
-all: packages programs gpu
+all: packages gpu-says programs ## the programs and the client library (the default)
 
 packages:
-ifneq ($(HAVE_PACKAGES),yes)
-	@echo 'make: libraries are missing: scripts/quickstart.sh installs them, or:' >&2
-	@echo '  apt-get install $(shell scripts/packages.sh 2>/dev/null)' >&2
+ifeq ($(HAVE_PACKAGES),)
+	@echo 'make: libraries or protoc-c are missing: scripts/quickstart.sh installs them, or:' >&2
+	@echo "  apt-get install $$(scripts/packages.sh build | tr '\n' ' ')" >&2
 	@exit 1
 endif
 
-programs: packages $(PROGRAMS) $(if $(SAN)$(COVERAGE),,$(BUILD)/lib/liblagoon.a)
-benches: $(BENCHES)
-tests: $(TESTS)
+.PHONY: gpu-says
+gpu-says: packages
+	@echo '$(CUDA_SAYS)'
+
+programs: packages $(PROGRAMS) $(LIBRARY)
+benches: packages $(BENCHES)
+tests: packages $(TESTS)
+fuzzers: packages $(FUZZERS)
 
 # ---- compiling
 
+# Changed flags rebuild everything; an added or removed file rebuilds the archive.
 STAMP := $(BUILD)/flags.stamp
-FLAGS_NOW := $(CC) $(CFLAGS_ALL) $(WARN) $(LDFLAGS_ALL)
-ifneq ($(shell cat $(STAMP) 2>/dev/null),$(FLAGS_NOW))
-$(shell mkdir -p $(BUILD) && printf '%s\n' '$(subst ','\'',$(FLAGS_NOW))' | sed "s/'\\\\''/'/g" > $(STAMP))
+OBJECTS_STAMP := $(BUILD)/objects.stamp
+FLAGS_NOW := $(CC) $(CFLAGS_ALL) $(WARN) $(LDFLAGS_ALL) $(NVCC_FLAGS)
+NO_BUILD := clean help format format-check layers lint-tools uninstall coverage fuzz quickstart
+ifneq ($(filter-out $(NO_BUILD),$(or $(MAKECMDGOALS),all)),)
+$(shell mkdir -p $(BUILD))
+ifneq ($(file < $(STAMP)),$(FLAGS_NOW))
+$(file > $(STAMP),$(FLAGS_NOW))
+endif
+ifneq ($(file < $(OBJECTS_STAMP)),$(OBJECTS))
+$(file > $(OBJECTS_STAMP),$(OBJECTS))
+endif
+-include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 endif
 
-$(GEN).c $(GEN).h &: proto/lagoon.proto
+$(STAMP) $(OBJECTS_STAMP):
+	@mkdir -p $(@D) && touch $@
+
+$(GEN).c $(GEN).h &: proto/lagoon.proto | packages
 	@mkdir -p $(BUILD)/gen
 	$(call say,PROTOC,$<)
 	$(Q)protoc-c --c_out=$(BUILD)/gen $<
@@ -114,14 +162,19 @@ $(BUILD)/%.o: %.c $(STAMP) | $(GEN).h
 	$(call say,CC,$<)
 	$(Q)$(CC) $(CFLAGS_ALL) $(WARN) -MMD -MP -c -o $@ $<
 
-$(ARCHIVE): $(OBJECTS)
-	$(call say,AR,$@)
-	$(Q)rm -f $@ && ar rcs $@ $^
+$(BUILD)/%.cu.o: %.cu $(STAMP)
+	@mkdir -p $(@D)
+	$(call say,NVCC,$<)
+	$(Q)$(NVCC) $(NVCC_FLAGS) -MD -MF $(@:.o=.d) -c -o $@ $<
 
-$(BUILD)/lib/liblagoon.a: $(CLIENT_OBJECTS)
+$(ARCHIVE): $(OBJECTS) $(OBJECTS_STAMP)
+	$(call say,AR,$@)
+	$(Q)rm -f $@ && ar rcs $@ $(OBJECTS)
+
+$(BUILD)/lib/liblagoon.a: $(CLIENT_OBJECTS) $(OBJECTS_STAMP)
 	@mkdir -p $(@D)
 	$(call say,AR,$@)
-	$(Q)rm -f $@ && ar rcs $@ $^
+	$(Q)rm -f $@ && ar rcs $@ $(CLIENT_OBJECTS)
 
 define program_rule
 $(BUILD)/bin/$(1): $(BUILD)/$(2).o $(ARCHIVE)
@@ -134,26 +187,130 @@ $(eval $(call program_rule,lagoon-worker,worker/worker_main))
 $(eval $(call program_rule,lagoon,cli/lagoon_main))
 
 $(BUILD)/bench/%: $(BUILD)/bench/%_main.o $(ARCHIVE)
-	@mkdir -p $(@D)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
 
+$(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(SUPPORT) $(ARCHIVE)
+	$(call say,LINK,$@)
+	$(Q)$(CC) -fsanitize=fuzzer $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
+
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(SUPPORT) $(ARCHIVE)
 	$(call say,LINK,$@)
-	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS) $(shell pkg-config --libs check)
-
--include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(CHECK_LIBS) $(LIBS)
 
 # ---- testing
 
-test: all tests ## build and run every test
-	$(Q)BUILD=$(BUILD) DATA=$(DATA) tests/run.py
+test: all tests ## build and run every test (SAN=address,undefined or SAN=thread: under sanitizers)
+	$(Q)BUILD=$(BUILD) DATA=$(DATA) python3 tests/run.py
 
 unit: tests ## the Check tests only
-	$(Q)BUILD=$(BUILD) DATA=$(DATA) tests/run.py --only unit,conformance,golden,sim
+	$(Q)BUILD=$(BUILD) DATA=$(DATA) python3 tests/run.py --only unit,conformance,golden,sim
 
 integration: all ## the tests that start real daemons
-	$(Q)BUILD=$(BUILD) DATA=$(DATA) tests/run.py --only integration
+	$(Q)BUILD=$(BUILD) DATA=$(DATA) python3 tests/run.py --only integration
+
+coverage: ## run the tests on a gcov build, then print the lines covered per file
+	$(Q)$(MAKE) --no-print-directory COVERAGE=1 CC=gcc test
+	$(Q)python3 scripts/coverage.py build/coverage
+
+FUZZ_SECONDS ?= 60
+fuzz: ## fuzz each tests/fuzz/*_fuzz.c for FUZZ_SECONDS (60) under ASan and UBSan; needs clang
+	$(Q)scripts/fuzz.sh $(FUZZ_SECONDS)
+
+bench: all benches ## build and run the benchmarks
+	$(Q)for b in $(BENCHES); do echo "== $$b"; $$b || exit 1; done
+
+# ---- checking the sources. Each file's result is kept, so a second run looks at what changed.
+
+lint: ## clang-tidy, cppcheck, banned functions, headers that compile alone
+	$(Q)$(MAKE) --no-print-directory lint-tools
+	$(Q)$(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc)) lint-files
+	@echo 'lint: nothing found'
+
+lint-tools:
+	$(Q)scripts/need.sh clang-tidy clang-tidy cppcheck cppcheck $(CC) gcc
+
+LINT_FLAGS := -std=c11 -D_GNU_SOURCE -I. -I$(BUILD)/gen $(PKG_CFLAGS) -DLAGOON_VERSION='"0"'
+TIDIED   := $(patsubst %,$(BUILD)/lint/%.tidy,$(C_FILES))
+ALONE    := $(patsubst %,$(BUILD)/lint/%.alone,$(HEADERS))
+
+lint-files: $(TIDIED) $(ALONE) $(BUILD)/lint/cppcheck.ok $(BUILD)/lint/banned.ok
+
+$(BUILD)/lint/%.tidy: % .clang-tidy $(HEADERS) $(GEN).h
+	@mkdir -p $(@D)
+	$(call say,TIDY,$<)
+	$(Q)clang-tidy --quiet --warnings-as-errors='*' $< -- $(LINT_FLAGS) -DLG_ISA=base -DLG_ISA_IS_base=1 2>$@.log \
+	    || { grep -v 'warnings generated' $@.log; exit 1; }
+	$(Q)touch $@
+
+$(BUILD)/lint/%.h.alone: %.h $(HEADERS) $(GEN).h
+	@mkdir -p $(@D)
+	$(call say,HEADER,$<)
+	$(Q)printf '#include "%s"\n' $< | $(CC) $(LINT_FLAGS) $(WARN) -Werror -fsyntax-only -x c -
+	$(Q)touch $@
+
+$(BUILD)/lint/cppcheck.ok: $(C_FILES) $(HEADERS) scripts/cppcheck.txt $(GEN).h
+	@mkdir -p $(@D)/cppcheck
+	$(call say,CPPCHK,$(words $(C_FILES)) files)
+	$(Q)cppcheck --quiet --std=c11 --language=c --enable=warning,portability --inline-suppr --error-exitcode=1 \
+	    --suppressions-list=scripts/cppcheck.txt --cppcheck-build-dir=$(@D)/cppcheck -D_GNU_SOURCE -DLG_ISA=base \
+	    -DLG_ISA_IS_base=1 -I. $(C_FILES)
+	$(Q)touch $@
+
+$(BUILD)/lint/banned.ok: $(C_FILES) $(HEADERS) scripts/banned.sh
+	@mkdir -p $(@D)
+	$(Q)scripts/banned.sh $(C_FILES) $(HEADERS)
+	$(Q)touch $@
+
+FORMATTED := $(C_FILES) $(HEADERS) $(wildcard gpu/cuda/*.cu gpu/cuda/*.cuh)
+format: ## format all sources in place
+	$(Q)scripts/need.sh clang-format clang-format
+	$(Q)clang-format -i $(FORMATTED)
+
+format-check: ## fail where a source is not formatted
+	$(Q)scripts/need.sh clang-format clang-format
+	$(Q)clang-format --dry-run -Werror $(FORMATTED)
+
+layers: ## check which folders include which (common below proto below the rest)
+	$(Q)python3 scripts/layers.py
+
+# ---- documents made from the tables in the programs
+
+MAN_PAGES := lagoon lagoon-server lagoon-worker
+docs: all ## docs/configuration.md, docs/metrics.md and the man pages, from the tables in the programs
+	$(Q)scripts/docs.sh $(BUILD)/bin/lagoon docs $(BUILD)/man $(MAN_PAGES)
+
+docs-check: all ## fail where the documents in docs/ are older than the tables
+	$(Q)scripts/docs.sh --check $(BUILD)/bin/lagoon docs $(BUILD)/man $(MAN_PAGES)
+
+# ---- installing
+
+INSTALLED := $(DESTDIR)$(PREFIX)
+install: all ## programs, library, header, man pages, examples, under DESTDIR and PREFIX (/usr/local)
+	$(Q)install -d $(addprefix $(INSTALLED)/,bin lib/pkgconfig include/lagoon/common share/lagoon share/man/man1)
+	$(Q)install -m 755 $(PROGRAMS) $(INSTALLED)/bin
+	$(Q)install -m 644 $(LIBRARY) $(INSTALLED)/lib
+	$(Q)install -m 644 client/lagoon.h $(INSTALLED)/include/lagoon
+	$(Q)install -m 644 common/status.h common/status.def common/tensor.h $(INSTALLED)/include/lagoon/common
+	$(Q)sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' scripts/lagoon.pc.in \
+	    > $(INSTALLED)/lib/pkgconfig/lagoon.pc
+	$(Q)[ ! -d configs ] || cp -R configs $(INSTALLED)/share/lagoon/
+	$(Q)scripts/docs.sh --man $(BUILD)/bin/lagoon docs $(INSTALLED)/share/man/man1 $(MAN_PAGES)
+	@echo 'installed under $(INSTALLED)'
+
+uninstall: ## remove what install put there
+	$(Q)rm -f $(addprefix $(INSTALLED)/bin/,lagoon lagoon-server lagoon-worker) $(INSTALLED)/lib/liblagoon.a \
+	    $(INSTALLED)/lib/pkgconfig/lagoon.pc $(patsubst %,$(INSTALLED)/share/man/man1/%.1,$(MAN_PAGES))
+	$(Q)rm -rf $(INSTALLED)/include/lagoon $(INSTALLED)/share/lagoon
+
+quickstart: ## install what is missing, build, run the demo
+	$(Q)scripts/quickstart.sh
 
 clean: ## remove what was built
 	$(Q)rm -rf build
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
+	@echo
+	@echo '  variables: CC=$(CC) SAN= PREFIX=$(PREFIX) DESTDIR= DATA=$(DATA) V=1 CI=1 CUDA=no FUZZ_SECONDS=$(FUZZ_SECONDS)'
+	@echo '  $(CUDA_SAYS)'
