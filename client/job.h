@@ -14,7 +14,7 @@
 struct job_config {
     char name[OPTION_TEXT_BYTES];
     int64_t seed;
-    int64_t workers;              /* trainers at once; 0: as many as there are slots */
+    int64_t workers;                                           /* trainers at once; 0: as many as there are slots */
     char model[OPTION_TEXT_BYTES], dataset[OPTION_TEXT_BYTES]; /* kinds */
     int64_t batch, epochs;        /* per trainer and step; passes over the training split */
     char clip[OPTION_TEXT_BYTES]; /* none | tensor | global */
@@ -27,11 +27,11 @@ struct job_config {
     int64_t warmup_samples, total_samples, step_samples;
     char mode[OPTION_TEXT_BYTES];       /* async */
     char durability[OPTION_TEXT_BYTES]; /* memory */
-    int64_t evaluate_epochs;      /* evaluate after every so many epochs, and at the end; 0: only at the end */
-    int64_t evaluate_samples;     /* 0: the whole test split */
-    int64_t restarts;             /* of crashed trainers, over the job's life */
-    int64_t lease_ms;             /* length of a slice in a trainer's own time */
-    int64_t threads;              /* BLAS threads of a trainer; 0: cores / trainers on the machine */
+    int64_t evaluate_epochs;            /* evaluate after every so many epochs, and at the end; 0: only at the end */
+    int64_t evaluate_samples;           /* 0: the whole test split */
+    int64_t restarts;                   /* of crashed trainers, over the job's life */
+    int64_t lease_ms;                   /* length of a slice in a trainer's own time */
+    int64_t threads;                    /* BLAS threads of a trainer; 0: cores / trainers on the machine */
 };
 
 extern const struct option_table job_table;

@@ -12,6 +12,8 @@
 
 struct session;
 
+enum { SESSION_WINDOW_MAX = 4096 };
+
 struct session_config {
     uint64_t session, token, job, map_version;
     uint32_t incarnation;
@@ -20,7 +22,7 @@ struct session_config {
     const uint16_t *placement; /* per unit: shard slot; copied */
     size_t placement_count;
     uint32_t shard_count;     /* slots */
-    uint32_t window;          /* wanted */
+    uint32_t window;          /* push parts unsettled at once that are wanted, 1 .. SESSION_WINDOW_MAX */
     int64_t reply_timeout_ms; /* no answer to anything in flight for so long: reopen that connection */
 };
 
@@ -29,7 +31,7 @@ struct session_sink {
     /* Sends one message to a shard slot; payload points into the caller's gradient buffer. Returns false when the
      * transport cannot take it now: the session offers it again after session_writable. */
     bool (*send)(void *context, uint32_t slot, const struct wire_message *message);
-    /* Close the connection to the slot, open a new one and call session_connected. */
+    /* Close the connection to the slot, open a new one and call session_connected (later, not from in here). */
     void (*reopen)(void *context, uint32_t slot, const char *why);
 };
 
@@ -39,7 +41,8 @@ struct session_push_result {
     float weight_min;
     uint32_t units_applied, units_repeated;
     bool dropped;         /* some shard gave it weight zero */
-    const uint64_t *cuts; /* marks inside the batch: send it again in pieces (units there were not applied) */
+    const uint64_t *cuts; /* marks inside the batch, ascending: send it again in pieces (units there were not
+                           * applied); borrowed until the next push is opened */
     size_t cut_count;
 };
 
@@ -64,13 +67,15 @@ void session_writable(struct session *session, uint32_t slot, int64_t now_ns);
 void session_receive(struct session *session, uint32_t slot, const struct wire_message *message, int64_t now_ns);
 void session_tick(struct session *session, int64_t now_ns);
 
-/* Opens a push; one may be open at a time, up to two unsettled. Parts go out as their tensors are marked ready. */
+/* Opens a push; one may be open at a time, up to two unsettled or not yet polled. Parts go out as their tensors are
+ * marked ready. */
 LG_MUST_CHECK enum lg_status session_push_open(struct session *session, const struct session_push *push, int64_t now_ns,
                                                uint64_t *ticket, struct lg_error *error);
 /* Gradients of tensors [first, first + count) are final. Marking all closes the push. */
 void session_push_ready(struct session *session, size_t first, size_t count, int64_t now_ns);
-/* LG_UNAVAILABLE: not settled yet; LG_OK: every part acknowledged, *result filled; else what a shard refused, e.g.
- * LG_FENCED (session ended: stop), LG_NONFINITE. */
+/* LG_UNAVAILABLE: not settled yet; LG_OK: every part acknowledged, *result filled (may be NULL); else what a shard
+ * refused, e.g. LG_FENCED (session ended: stop), LG_NONFINITE, once every part is answered. Anything but
+ * LG_UNAVAILABLE ends the push: its ticket is gone. */
 LG_MUST_CHECK enum lg_status session_push_poll(struct session *session, uint64_t ticket,
                                                struct session_push_result *result, struct lg_error *error);
 
@@ -79,9 +84,18 @@ LG_MUST_CHECK enum lg_status session_push_poll(struct session *session, uint64_t
 LG_MUST_CHECK enum lg_status session_pull_open(struct session *session, float *parameters, int64_t now_ns,
                                                struct lg_error *error);
 LG_MUST_CHECK enum lg_status session_pull_poll(struct session *session, struct lg_error *error);
+/* Gives the pull up: its target is not touched any more. */
+void session_pull_cancel(struct session *session);
+/* What is remembered about a buffer's contents is forgotten: the next pull into it brings every unit. For buffers that
+ * were changed or freed. */
+void session_pull_forget(struct session *session, const float *parameters);
 
 /* LG_OK, or the reason why the session is over (fenced, cancelled). */
 LG_MUST_CHECK enum lg_status session_status(const struct session *session, struct lg_error *error);
+/* Ends the session from this side: nothing is sent any more, every poll gives `status` and `reason`. */
+void session_end(struct session *session, enum lg_status status, const char *reason);
+/* Rises with every answer that settled something: a caller renews its deadline while it does. */
+uint64_t session_progress(const struct session *session);
 /* "shard 1: no answer for 2.3 s" or "" when everything flows; for progress reports. */
 void session_describe(const struct session *session, int64_t now_ns, char *text, size_t bytes);
 /* Nanoseconds until session_tick is next needed; -1: not before the next event. */

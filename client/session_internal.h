@@ -1,0 +1,157 @@
+/* Inside the session: shared by session.c (connections, replies, time), session_push.c and session_pull.c. */
+#ifndef LAGOON_CLIENT_SESSION_INTERNAL_H
+#define LAGOON_CLIENT_SESSION_INTERNAL_H
+
+#include "client/parts.h"
+#include "client/session.h"
+
+enum {
+    SESSION_PUSHES = 2,     /* unsettled at once */
+    SESSION_BUFFERS = 2,    /* pull targets whose contents are remembered: one in use, one being filled */
+    SESSION_CUTS_MAX = 1024 /* of one push; more come out when the pieces are sent */
+};
+
+/* Seqs, tags and hello requests are told apart by their top bits, so that an ERROR names exactly one thing. */
+#define SESSION_TAG_BIT (UINT64_C(1) << 63)
+#define SESSION_HELLO_BIT (UINT64_C(1) << 62)
+#define SESSION_TAG_PART_BITS 20
+#define SESSION_NS_PER_MS INT64_C(1000000)
+
+enum slot_state { SLOT_DOWN, SLOT_CONNECTED, SLOT_GREETING, SLOT_READY };
+
+/* One shard as the session sees it. */
+struct slot {
+    enum slot_state state;
+    bool blocked;            /* the transport took no more: until session_writable */
+    uint32_t waiting;        /* hello, parts sent on this connection and unanswered */
+    int64_t heard_ns;        /* last answer, or when the first unanswered message went out */
+    int64_t retry_ns;        /* nothing is sent before: the shard asked for patience; 0: no such wish */
+    int64_t backoff_ms;      /* the next wish waits so long */
+    uint64_t flight_bytes;   /* push payload sent and unacknowledged + pull payload asked for */
+    uint64_t credit_bytes;   /* as granted */
+    uint32_t window;         /* as granted; 0: not greeted yet */
+    uint64_t hello_request;  /* of the last hello */
+    uint64_t hello_version;  /* the job's version at the last hello */
+    uint64_t pulled_version; /* the least version of the last completed pull */
+    bool pulled;
+    char trouble[120]; /* why it is not ready, for session_describe */
+};
+
+enum push_part_state { PUSH_PART_NEW, PUSH_PART_SENT, PUSH_PART_AGAIN, PUSH_PART_SETTLED };
+struct push_part {
+    uint64_t seq; /* 0: none yet */
+    enum push_part_state state;
+};
+
+/* A push's share of one slot. */
+struct push_slot {
+    struct push_part *parts; /* [parts_slot.push_count] */
+    uint32_t next;           /* no part before it is NEW or AGAIN */
+    uint32_t checked;        /* units of part `next`, from its end, whose tensors are known to be ready */
+    uint64_t base;
+    bool base_known;
+};
+
+struct push {
+    bool used;
+    uint64_t ticket;
+    struct session_push spec;  /* covers point to `covers` */
+    struct wire_cover *covers; /* [WIRE_COVERS_MAX] */
+    bool *ready;               /* [tensor_count] */
+    size_t unready;            /* tensors; 0: closed */
+    uint32_t unsettled;        /* parts, over all slots */
+    struct push_slot *slots;
+    struct session_push_result result;
+    uint64_t *cuts;          /* [SESSION_CUTS_MAX], ascending */
+    struct lg_error failure; /* status LG_OK: none */
+};
+
+/* Who a seq belongs to. The ring has `window` entries; entry seq % window is free once that seq is below the floor. */
+struct flight {
+    uint64_t seq;
+    uint32_t push, slot, part;
+    bool settled;
+};
+
+enum pull_part_state { PULL_PART_NEW, PULL_PART_SENT, PULL_PART_SETTLED };
+struct pull_part {
+    uint64_t tag;
+    enum pull_part_state state;
+};
+struct pull_slot {
+    struct pull_part *parts; /* [parts_slot.pull_count] */
+    uint32_t next;
+    uint64_t least_version;
+};
+
+/* Versions of the units in a caller's buffer; 0: unknown. */
+struct held {
+    const float *buffer; /* NULL: unused */
+    uint64_t *versions;  /* [unit count] */
+    uint64_t used;       /* serial of the last pull into it */
+};
+
+enum pull_state { PULL_NONE, PULL_ACTIVE, PULL_DONE, PULL_FAILED };
+struct pull {
+    enum pull_state state;
+    float *target;
+    struct held *held;
+    uint32_t unsettled; /* parts */
+    struct pull_slot *slots;
+    struct lg_error failure;
+};
+
+struct session {
+    struct session_config config; /* tensors and placement are not kept */
+    struct session_sink sink;
+    struct parts parts;
+    struct slot *slots;
+    struct push pushes[SESSION_PUSHES];
+    struct push *open; /* not all tensors ready; NULL: none */
+    struct pull pull;
+    struct held held[SESSION_BUFFERS];
+    struct flight *ring; /* [config.window] */
+    uint64_t seq_floor, seq_next;
+    uint64_t serial; /* for tags, hellos, tickets and uses of buffers */
+    uint64_t progress;
+    bool window_full;    /* somebody waited for the floor to move */
+    struct lg_error end; /* status LG_OK: alive */
+    /* scratch of the message being sent */
+    struct wire_bytes frames[WIRE_PAYLOAD_FRAMES_MAX];
+    struct wire_unit table[WIRE_PAYLOAD_FRAMES_MAX];
+    struct wire_cover covers[WIRE_COVERS_MAX];
+};
+
+/* session.c */
+void session_pump(struct session *session, uint32_t slot, int64_t now_ns);
+void session_pump_all(struct session *session, int64_t now_ns);
+/* Hands the message to the transport; false: it took none, and the slot is blocked. */
+bool session_send(struct session *session, uint32_t slot, const struct wire_message *message, int64_t now_ns);
+/* A message of `bytes` in flight on the slot is in flight no more. */
+void session_answered(struct session *session, uint32_t slot, uint32_t bytes);
+/* And brought what it was for. */
+void session_settled(struct session *session, uint32_t slot);
+/* The slot rests for its backoff, which doubles. */
+void session_back_off(struct session *session, uint32_t slot, const char *reason, int64_t now_ns);
+/* Closes the connection and asks for another. */
+void session_drop(struct session *session, uint32_t slot, const char *why, int64_t now_ns);
+/* True when `bytes` more may be in flight: within the credit, or the only message (every session is guaranteed one). */
+bool session_credit_allows(const struct slot *slot, uint64_t bytes);
+
+/* session_push.c; `pump` returns false when a part that is ready could not go, so that a pull must not overtake it. */
+LG_MUST_CHECK enum lg_status session_push_init(struct session *session, struct lg_error *error);
+void session_push_deinit(struct session *session);
+bool session_push_pump(struct session *session, uint32_t slot, int64_t now_ns);
+/* What was in flight on a lost connection goes again. */
+void session_push_lost(struct session *session, uint32_t slot);
+void session_push_answer(struct session *session, uint32_t slot, const struct wire_push_reply *reply, int64_t now_ns);
+
+/* session_pull.c */
+LG_MUST_CHECK enum lg_status session_pull_init(struct session *session, struct lg_error *error);
+void session_pull_deinit(struct session *session);
+void session_pull_pump(struct session *session, uint32_t slot, int64_t now_ns);
+void session_pull_lost(struct session *session, uint32_t slot);
+void session_pull_answer(struct session *session, uint32_t slot, const struct wire_message *message, int64_t now_ns);
+void session_pull_refused(struct session *session, uint32_t slot, const struct wire_error *refusal, int64_t now_ns);
+
+#endif

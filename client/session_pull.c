@@ -1,0 +1,280 @@
+/* Pulls: every shard is asked for its units in parts; replies are copied straight into the caller's buffer. */
+#include "client/session_internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- life */
+
+enum lg_status session_pull_init(struct session *session, struct lg_error *error) {
+    struct pull *pull = &session->pull;
+    bool complete = true;
+    for (size_t i = 0; i < SESSION_BUFFERS; i++) {
+        uint32_t units = session->parts.blocks.count;
+        session->held[i].versions = calloc(units ? units : 1, sizeof *session->held[i].versions);
+        complete = complete && session->held[i].versions;
+    }
+    pull->slots = calloc(session->config.shard_count, sizeof *pull->slots);
+    for (uint32_t i = 0; pull->slots && i < session->config.shard_count; i++) {
+        uint32_t count = session->parts.slots[i].pull_count;
+        pull->slots[i].parts = calloc(count ? count : 1, sizeof *pull->slots[i].parts);
+        complete = complete && pull->slots[i].parts;
+    }
+    if (!complete || !pull->slots)
+        return lg_fail(error, LG_NO_MEMORY, "no memory for the pulls of a session");
+    return LG_OK;
+}
+
+void session_pull_deinit(struct session *session) {
+    for (uint32_t i = 0; session->pull.slots && i < session->config.shard_count; i++)
+        free(session->pull.slots[i].parts);
+    free(session->pull.slots);
+    for (size_t i = 0; i < SESSION_BUFFERS; i++)
+        free(session->held[i].versions);
+}
+
+/* ---- what buffers hold */
+
+static void held_forget(struct session *session, struct held *held) {
+    held->buffer = NULL;
+    memset(held->versions, 0, session->parts.blocks.count * sizeof *held->versions);
+}
+
+/* The memory of `buffer`, or the longest unused one, emptied. */
+static struct held *held_of(struct session *session, const float *buffer) {
+    struct held *oldest = &session->held[0];
+    for (size_t i = 0; i < SESSION_BUFFERS; i++) {
+        struct held *held = &session->held[i];
+        if (held->buffer == buffer)
+            return held;
+        if (held->used < oldest->used)
+            oldest = held;
+    }
+    held_forget(session, oldest);
+    oldest->buffer = buffer;
+    return oldest;
+}
+
+void session_pull_forget(struct session *session, const float *parameters) {
+    for (size_t i = 0; i < SESSION_BUFFERS; i++)
+        if (session->held[i].buffer == parameters && parameters)
+            held_forget(session, &session->held[i]);
+}
+
+/* ---- asking */
+
+static bool part_ask(struct session *session, uint32_t slot_index, uint32_t index, int64_t now_ns) {
+    const struct parts_slot *plan = &session->parts.slots[slot_index];
+    const struct part *part = &plan->pull[index];
+    struct pull_part *state = &session->pull.slots[slot_index].parts[index];
+    for (uint32_t i = 0; i < part->unit_count; i++) {
+        session->table[i] = plan->units[part->first_unit + i];
+        session->table[i].version = session->pull.held->versions[session->table[i].unit];
+    }
+    state->tag = SESSION_TAG_BIT | (++session->serial << SESSION_TAG_PART_BITS) | index;
+    struct wire_message message = {.kind = WIRE_PULL,
+                                   .request = state->tag,
+                                   .pull = {.session = session->config.session,
+                                            .incarnation = session->config.incarnation,
+                                            .job = session->config.job,
+                                            .map_version = session->config.map_version,
+                                            .tag = state->tag},
+                                   .units = session->table,
+                                   .unit_count = part->unit_count};
+    return session_send(session, slot_index, &message, now_ns);
+}
+
+void session_pull_pump(struct session *session, uint32_t slot_index, int64_t now_ns) {
+    const struct parts_slot *plan = &session->parts.slots[slot_index];
+    struct pull_slot *state = &session->pull.slots[slot_index];
+    for (; session->pull.state == PULL_ACTIVE && state->next < plan->pull_count; state->next++) {
+        struct pull_part *part = &state->parts[state->next];
+        uint32_t bytes = plan->pull[state->next].bytes;
+        if (part->state != PULL_PART_NEW)
+            continue;
+        if (!session_credit_allows(&session->slots[slot_index], bytes) ||
+            !part_ask(session, slot_index, state->next, now_ns))
+            return;
+        part->state = PULL_PART_SENT;
+        session->slots[slot_index].flight_bytes += bytes;
+    }
+}
+
+void session_pull_lost(struct session *session, uint32_t slot_index) {
+    struct pull_slot *state = &session->pull.slots[slot_index];
+    if (session->pull.state != PULL_ACTIVE)
+        return;
+    for (uint32_t i = 0; i < session->parts.slots[slot_index].pull_count; i++)
+        if (state->parts[i].state == PULL_PART_SENT)
+            state->parts[i].state = PULL_PART_NEW;
+    state->next = 0;
+}
+
+/* ---- answers */
+
+/* The part that a tag was given to and that still waits, or NULL: an answer nobody waits for any more. */
+static struct pull_part *part_of_tag(struct session *session, uint32_t slot_index, uint64_t tag) {
+    uint64_t index = tag & ((UINT64_C(1) << SESSION_TAG_PART_BITS) - 1);
+    if (session->pull.state != PULL_ACTIVE || index >= session->parts.slots[slot_index].pull_count)
+        return NULL;
+    struct pull_part *part = &session->pull.slots[slot_index].parts[index];
+    return part->state == PULL_PART_SENT && part->tag == tag ? part : NULL;
+}
+
+/* Where in the payload the next unit begins; units never straddle frames. */
+struct payload_cursor {
+    const struct wire_message *message;
+    size_t frame, at;
+};
+
+static const void *payload_take(struct payload_cursor *cursor, size_t bytes) {
+    while (cursor->frame < cursor->message->payload_count &&
+           cursor->at == cursor->message->payload[cursor->frame].bytes) {
+        cursor->frame++;
+        cursor->at = 0;
+    }
+    if (cursor->frame == cursor->message->payload_count ||
+        cursor->message->payload[cursor->frame].bytes - cursor->at < bytes)
+        return NULL;
+    const void *data = (const char *)cursor->message->payload[cursor->frame].data + cursor->at;
+    cursor->at += bytes;
+    return data;
+}
+
+/* Copies a reply into the target. The reply lists a subset of the part's units in the part's order; what it leaves out
+ * must be held already. False: it does not fit what was asked for (then the target may hold some of it). */
+static bool reply_copy(struct session *session, const struct parts_slot *plan, const struct part *part,
+                       const struct wire_message *message) {
+    struct payload_cursor cursor = {message, 0, 0};
+    struct pull *pull = &session->pull;
+    size_t given = 0;
+    for (uint32_t i = 0; i < part->unit_count; i++) {
+        const struct wire_unit *asked = &plan->units[part->first_unit + i];
+        if (given == message->unit_count || message->units[given].unit != asked->unit) {
+            if (pull->held->versions[asked->unit] == 0)
+                return false;
+            continue;
+        }
+        size_t bytes = asked->elements * sizeof(float);
+        const void *data = message->units[given].elements == asked->elements ? payload_take(&cursor, bytes) : NULL;
+        if (!data)
+            return false;
+        memcpy(pull->target + session->parts.blocks.blocks[asked->unit].offset, data, bytes);
+        pull->held->versions[asked->unit] = message->units[given++].version;
+    }
+    return given == message->unit_count;
+}
+
+static void pull_finish(struct session *session) {
+    for (uint32_t i = 0; i < session->config.shard_count; i++) {
+        if (session->parts.slots[i].pull_count == 0)
+            continue;
+        session->slots[i].pulled_version = session->pull.slots[i].least_version;
+        session->slots[i].pulled = true;
+    }
+    session->pull.state = PULL_DONE;
+}
+
+void session_pull_answer(struct session *session, uint32_t slot_index, const struct wire_message *message,
+                         int64_t now_ns) {
+    const struct wire_pull_reply *reply = &message->pull_reply;
+    struct pull_slot *slot = &session->pull.slots[slot_index];
+    struct pull_part *state = part_of_tag(session, slot_index, reply->tag);
+    if (!state)
+        return;
+    const struct parts_slot *plan = &session->parts.slots[slot_index];
+    const struct part *part = &plan->pull[state - slot->parts];
+    if (reply->dtype != WIRE_DTYPE_F32 || reply->codec != 0 || !reply_copy(session, plan, part, message)) {
+        for (uint32_t i = 0; i < part->unit_count; i++)
+            session->pull.held->versions[plan->units[part->first_unit + i].unit] = 0;
+        session_drop(session, slot_index, "sent a pull reply that does not fit the request", now_ns);
+        return;
+    }
+    session_answered(session, slot_index, part->bytes);
+    session_settled(session, slot_index);
+    state->state = PULL_PART_SETTLED;
+    if (reply->version < slot->least_version)
+        slot->least_version = reply->version;
+    if (--session->pull.unsettled == 0)
+        pull_finish(session);
+}
+
+/* No answer is awaited any more; replies that still come find no part that waits for them. */
+static void pull_give_up(struct session *session) {
+    for (uint32_t i = 0; i < session->config.shard_count; i++)
+        for (uint32_t at = 0; at < session->parts.slots[i].pull_count; at++)
+            if (session->pull.slots[i].parts[at].state == PULL_PART_SENT)
+                session_answered(session, i, session->parts.slots[i].pull[at].bytes);
+    held_forget(session, session->pull.held);
+    session->pull.state = PULL_FAILED;
+}
+
+void session_pull_refused(struct session *session, uint32_t slot_index, const struct wire_error *refusal,
+                          int64_t now_ns) {
+    struct pull_slot *slot = &session->pull.slots[slot_index];
+    struct pull_part *state = part_of_tag(session, slot_index, refusal->seq);
+    if (!state)
+        return;
+    uint32_t index = (uint32_t)(state - slot->parts);
+    if (refusal->status == LG_UNAVAILABLE || refusal->status == LG_NO_CREDIT) {
+        session_answered(session, slot_index, session->parts.slots[slot_index].pull[index].bytes);
+        state->state = PULL_PART_NEW;
+        if (index < slot->next)
+            slot->next = index;
+        session_back_off(session, slot_index, refusal->reason, now_ns);
+        return;
+    }
+    pull_give_up(session);
+    lg_fail(&session->pull.failure, (enum lg_status)refusal->status, "shard %u refused the pull: %s", slot_index,
+            refusal->reason && refusal->reason[0] ? refusal->reason : lg_status_text((enum lg_status)refusal->status));
+}
+
+/* ---- for the caller */
+
+enum lg_status session_pull_open(struct session *session, float *parameters, int64_t now_ns, struct lg_error *error) {
+    struct pull *pull = &session->pull;
+    if (session_status(session, error) != LG_OK)
+        return session->end.status;
+    if (pull->state == PULL_ACTIVE)
+        return lg_fail(error, LG_INVALID, "a pull is under way: wait for it before the next one");
+    pull->held = held_of(session, parameters);
+    pull->held->used = ++session->serial;
+    pull->target = parameters;
+    pull->unsettled = 0;
+    pull->state = PULL_ACTIVE;
+    for (uint32_t i = 0; i < session->config.shard_count; i++) {
+        uint32_t count = session->parts.slots[i].pull_count;
+        memset(pull->slots[i].parts, 0, count * sizeof *pull->slots[i].parts);
+        pull->slots[i].next = 0;
+        pull->slots[i].least_version = UINT64_MAX;
+        pull->unsettled += count;
+    }
+    session_pump_all(session, now_ns);
+    return LG_OK;
+}
+
+enum lg_status session_pull_poll(struct session *session, struct lg_error *error) {
+    const struct pull *pull = &session->pull;
+    if (session_status(session, error) != LG_OK)
+        return session->end.status;
+    switch (pull->state) {
+    case PULL_ACTIVE:
+        return LG_UNAVAILABLE;
+    case PULL_DONE:
+        return LG_OK;
+    case PULL_FAILED:
+        if (error)
+            *error = pull->failure;
+        return pull->failure.status;
+    case PULL_NONE:
+        break;
+    }
+    return lg_fail(error, LG_INVALID, "no pull was started");
+}
+
+void session_pull_cancel(struct session *session) {
+    if (session->pull.state != PULL_ACTIVE)
+        return;
+    pull_give_up(session);
+    lg_fail(&session->pull.failure, LG_CANCELLED, "the pull was given up");
+}

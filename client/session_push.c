@@ -1,0 +1,343 @@
+/* Pushes: parts go out in order as their tensors become ready, and again after a lost connection, until answered. */
+#include "client/session_internal.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- life */
+
+static bool push_alloc(struct session *session, struct push *push) {
+    push->covers = calloc(WIRE_COVERS_MAX, sizeof *push->covers);
+    push->ready = calloc(session->parts.tensor_count, sizeof *push->ready);
+    push->slots = calloc(session->config.shard_count, sizeof *push->slots);
+    push->cuts = calloc(SESSION_CUTS_MAX, sizeof *push->cuts);
+    if (!push->covers || !push->ready || !push->slots || !push->cuts)
+        return false;
+    for (uint32_t i = 0; i < session->config.shard_count; i++) {
+        uint32_t count = session->parts.slots[i].push_count;
+        push->slots[i].parts = calloc(count ? count : 1, sizeof *push->slots[i].parts);
+        if (!push->slots[i].parts)
+            return false;
+    }
+    return true;
+}
+
+enum lg_status session_push_init(struct session *session, struct lg_error *error) {
+    for (size_t i = 0; i < SESSION_PUSHES; i++)
+        if (!push_alloc(session, &session->pushes[i]))
+            return lg_fail(error, LG_NO_MEMORY, "no memory for the pushes of a session");
+    return LG_OK;
+}
+
+void session_push_deinit(struct session *session) {
+    for (size_t i = 0; i < SESSION_PUSHES; i++) {
+        struct push *push = &session->pushes[i];
+        for (uint32_t slot = 0; push->slots && slot < session->config.shard_count; slot++)
+            free(push->slots[slot].parts);
+        free(push->covers);
+        free(push->ready);
+        free(push->slots);
+        free(push->cuts);
+    }
+}
+
+/* ---- seqs */
+
+/* Every outstanding seq lies within the least window that any shard granted, so no shard forgets a record too early. */
+static bool seq_take(struct session *session, uint32_t push, uint32_t slot, uint32_t part, uint64_t *seq) {
+    uint64_t window = session->config.window;
+    for (uint32_t i = 0; i < session->config.shard_count; i++)
+        if (session->slots[i].window > 0 && session->slots[i].window < window)
+            window = session->slots[i].window;
+    if (session->seq_next - session->seq_floor >= window) {
+        session->window_full = true;
+        return false;
+    }
+    *seq = session->seq_next++;
+    session->ring[*seq % session->config.window] = (struct flight){*seq, push, slot, part, false};
+    return true;
+}
+
+static void seq_settle(struct session *session, uint64_t seq) {
+    session->ring[seq % session->config.window].settled = true;
+    while (session->seq_floor < session->seq_next && session->ring[session->seq_floor % session->config.window].settled)
+        session->seq_floor++;
+}
+
+/* ---- sending */
+
+/* True when every tensor with a unit in the part is ready. Backward finishes the last tensors first, so units are
+ * looked at from the end, and those seen ready are not looked at again. */
+static bool part_ready(const struct session *session, const struct push *push, struct push_slot *state,
+                       uint32_t slot_index, const struct part *part) {
+    if (push->unready == 0)
+        return true;
+    const struct wire_unit *units = &session->parts.slots[slot_index].units[part->first_unit];
+    for (; state->checked < part->unit_count; state->checked++) {
+        uint32_t unit = units[part->unit_count - 1 - state->checked].unit;
+        if (!push->ready[session->parts.blocks.blocks[unit].tensor])
+            return false;
+    }
+    return true;
+}
+
+static void covers_fill(struct session *session, const struct push *push, uint64_t seq) {
+    for (size_t i = 0; i < push->spec.cover_count; i++) {
+        session->covers[i] = push->covers[i];
+        session->covers[i].session = session->config.session;
+        session->covers[i].incarnation = session->config.incarnation;
+        session->covers[i].seq = seq;
+    }
+}
+
+static size_t frames_fill(struct session *session, const struct push *push, uint32_t slot_index,
+                          const struct part *part) {
+    const struct part_run *runs = &session->parts.slots[slot_index].runs[part->first_run];
+    for (uint32_t i = 0; i < part->run_count; i++)
+        session->frames[i] =
+            (struct wire_bytes){push->spec.gradients + runs[i].offset, runs[i].elements * sizeof(float)};
+    return part->run_count;
+}
+
+/* A base is fixed when the push is opened; a session that never pulled counts from where it greeted the shard. */
+static uint64_t base_of(const struct session *session, struct push_slot *state, uint32_t slot_index) {
+    if (!state->base_known) {
+        state->base = session->slots[slot_index].hello_version;
+        state->base_known = true;
+    }
+    return state->base;
+}
+
+static bool part_send(struct session *session, struct push *push, uint32_t slot_index, uint32_t index, int64_t now_ns) {
+    const struct parts_slot *plan = &session->parts.slots[slot_index];
+    const struct part *part = &plan->push[index];
+    struct push_slot *state = &push->slots[slot_index];
+    uint64_t seq = state->parts[index].seq;
+    covers_fill(session, push, seq);
+    struct wire_message message = {
+        .kind = WIRE_PUSH,
+        .request = seq,
+        .push = {.session = session->config.session,
+                 .incarnation = session->config.incarnation,
+                 .seq = seq,
+                 .seq_floor = session->seq_floor,
+                 .job = session->config.job,
+                 .map_version = session->config.map_version,
+                 .clock = push->spec.clock,
+                 .part = index,
+                 .part_count = plan->push_count,
+                 .kind = push->spec.kind,
+                 .sign = push->spec.kind == WIRE_PUSH_KIND_DELTA ? WIRE_SIGN_ADD : WIRE_SIGN_DESCEND,
+                 .dtype = WIRE_DTYPE_F32,
+                 .samples = push->spec.samples,
+                 .local_steps = push->spec.local_steps,
+                 .base = base_of(session, state, slot_index),
+                 .covers = session->covers,
+                 .cover_count = push->spec.cover_count},
+        .units = &plan->units[part->first_unit],
+        .unit_count = part->unit_count,
+        .payload = session->frames,
+        .payload_count = frames_fill(session, push, slot_index, part),
+    };
+    return session_send(session, slot_index, &message, now_ns);
+}
+
+/* Sends what may go of one push; false when a part that could go by its tensors has to wait. */
+static bool push_pump(struct session *session, struct push *push, uint32_t slot_index, int64_t now_ns) {
+    const struct parts_slot *plan = &session->parts.slots[slot_index];
+    struct push_slot *state = &push->slots[slot_index];
+    for (; state->next < plan->push_count; state->next++, state->checked = 0) {
+        struct push_part *part = &state->parts[state->next];
+        const struct part *shape = &plan->push[state->next];
+        if (part->state == PUSH_PART_SENT || part->state == PUSH_PART_SETTLED)
+            continue;
+        if (!part_ready(session, push, state, slot_index, shape))
+            return true;
+        if (!session_credit_allows(&session->slots[slot_index], shape->bytes))
+            return false;
+        if (part->seq == 0 &&
+            !seq_take(session, (uint32_t)(push - session->pushes), slot_index, state->next, &part->seq))
+            return false;
+        if (!part_send(session, push, slot_index, state->next, now_ns))
+            return false;
+        part->state = PUSH_PART_SENT;
+        session->slots[slot_index].flight_bytes += shape->bytes;
+    }
+    return true;
+}
+
+bool session_push_pump(struct session *session, uint32_t slot_index, int64_t now_ns) {
+    size_t oldest =
+        session->pushes[0].used && session->pushes[1].used && session->pushes[1].ticket < session->pushes[0].ticket;
+    for (size_t i = 0; i < SESSION_PUSHES; i++) {
+        struct push *push = &session->pushes[(oldest + i) % SESSION_PUSHES];
+        if (push->used && !push_pump(session, push, slot_index, now_ns))
+            return false;
+    }
+    return true;
+}
+
+void session_push_lost(struct session *session, uint32_t slot_index) {
+    for (size_t i = 0; i < SESSION_PUSHES; i++) {
+        struct push *push = &session->pushes[i];
+        uint32_t first = session->parts.slots[slot_index].push_count;
+        for (uint32_t at = first; push->used && at-- > 0;) {
+            struct push_part *part = &push->slots[slot_index].parts[at];
+            if (part->state == PUSH_PART_SENT)
+                part->state = PUSH_PART_AGAIN;
+            if (part->state == PUSH_PART_AGAIN)
+                first = at;
+        }
+        if (push->used && first < push->slots[slot_index].next) {
+            push->slots[slot_index].next = first;
+            push->slots[slot_index].checked = 0;
+        }
+    }
+}
+
+/* ---- answers */
+
+static void cuts_add(struct push *push, uint64_t cut) {
+    size_t at = push->result.cut_count;
+    while (at > 0 && push->cuts[at - 1] > cut)
+        at--;
+    if ((at > 0 && push->cuts[at - 1] == cut) || push->result.cut_count == SESSION_CUTS_MAX)
+        return;
+    memmove(&push->cuts[at + 1], &push->cuts[at], (push->result.cut_count - at) * sizeof *push->cuts);
+    push->cuts[at] = cut;
+    push->result.cut_count++;
+}
+
+static void result_add(struct push *push, const struct wire_push_reply *reply) {
+    struct session_push_result *result = &push->result;
+    if (reply->staleness > result->staleness_max)
+        result->staleness_max = reply->staleness;
+    if (reply->weight < result->weight_min)
+        result->weight_min = reply->weight;
+    result->units_applied += reply->units_applied;
+    result->units_repeated += reply->units_repeated;
+    result->dropped = result->dropped || reply->status == LG_DROPPED;
+    for (size_t i = 0; i < reply->cut_count; i++)
+        cuts_add(push, reply->cuts[i]);
+}
+
+static bool may_pass(uint32_t status) {
+    return status == LG_UNAVAILABLE || status == LG_NO_CREDIT;
+}
+
+void session_push_answer(struct session *session, uint32_t slot_index, const struct wire_push_reply *reply,
+                         int64_t now_ns) {
+    struct flight flight = session->ring[reply->seq % session->config.window];
+    if (flight.seq != reply->seq || reply->seq < session->seq_floor || flight.settled || flight.slot != slot_index)
+        return; /* answered before */
+    struct push *push = &session->pushes[flight.push];
+    struct push_slot *state = &push->slots[slot_index];
+    struct push_part *part = &state->parts[flight.part];
+    if (part->state == PUSH_PART_SENT)
+        session_answered(session, slot_index, session->parts.slots[slot_index].push[flight.part].bytes);
+    if (may_pass(reply->status)) {
+        part->state = PUSH_PART_AGAIN;
+        if (flight.part < state->next)
+            state->next = flight.part;
+        state->checked = 0;
+        session_back_off(session, slot_index, reply->reason, now_ns);
+        return;
+    }
+    part->state = PUSH_PART_SETTLED;
+    push->unsettled--;
+    seq_settle(session, reply->seq);
+    session_settled(session, slot_index);
+    if (reply->status == LG_OK || reply->status == LG_DUPLICATE || reply->status == LG_DROPPED)
+        result_add(push, reply);
+    else if (push->failure.status == LG_OK)
+        lg_fail(&push->failure, (enum lg_status)reply->status, "shard %u refused the push: %s", slot_index,
+                reply->reason && reply->reason[0] ? reply->reason : lg_status_text((enum lg_status)reply->status));
+}
+
+/* ---- for the caller */
+
+static void push_begin(struct session *session, struct push *push, const struct session_push *spec) {
+    push->used = true;
+    push->ticket = ++session->serial;
+    push->spec = *spec;
+    push->spec.covers = push->covers;
+    if (spec->cover_count > 0)
+        memcpy(push->covers, spec->covers, spec->cover_count * sizeof *push->covers);
+    else
+        push->covers[0] = (struct wire_cover){.samples = spec->samples};
+    push->spec.cover_count = spec->cover_count > 0 ? spec->cover_count : 1;
+    push->unready = session->parts.tensor_count;
+    memset(push->ready, 0, push->unready * sizeof *push->ready);
+    push->unsettled = 0;
+    push->result = (struct session_push_result){.weight_min = 1, .cuts = push->cuts};
+    push->failure.status = LG_OK;
+    for (uint32_t i = 0; i < session->config.shard_count; i++) {
+        struct push_slot *slot = &push->slots[i];
+        uint32_t count = session->parts.slots[i].push_count;
+        memset(slot->parts, 0, count * sizeof *slot->parts);
+        slot->next = slot->checked = 0;
+        slot->base_known = session->slots[i].pulled;
+        slot->base = session->slots[i].pulled_version;
+        push->unsettled += count;
+    }
+}
+
+enum lg_status session_push_open(struct session *session, const struct session_push *spec, int64_t now_ns,
+                                 uint64_t *ticket, struct lg_error *error) {
+    (void)now_ns; /* nothing goes out before a tensor is ready */
+    if (session_status(session, error) != LG_OK)
+        return session->end.status;
+    if (spec->local_steps < 1 || spec->cover_count > WIRE_COVERS_MAX)
+        return lg_fail(error, LG_INVALID, "a push of %u local steps and %zu covers: 1 or more steps, at most %d covers",
+                       spec->local_steps, spec->cover_count, WIRE_COVERS_MAX);
+    if (session->open)
+        return lg_fail(error, LG_INVALID, "a push is open: mark all its tensors ready before the next one");
+    for (size_t i = 0; i < SESSION_PUSHES; i++) {
+        if (session->pushes[i].used)
+            continue;
+        push_begin(session, &session->pushes[i], spec);
+        session->open = &session->pushes[i];
+        *ticket = session->pushes[i].ticket;
+        return LG_OK;
+    }
+    return lg_fail(error, LG_INVALID, "%d pushes are unsettled: wait for one of them first", SESSION_PUSHES);
+}
+
+void session_push_ready(struct session *session, size_t first, size_t count, int64_t now_ns) {
+    struct push *push = session->open;
+    assert(first <= session->parts.tensor_count && count <= session->parts.tensor_count - first);
+    if (!push)
+        return; /* the session ended meanwhile, or all tensors were ready */
+    for (size_t i = first; i < first + count; i++) {
+        push->unready -= !push->ready[i];
+        push->ready[i] = true;
+    }
+    if (push->unready == 0)
+        session->open = NULL;
+    session_pump_all(session, now_ns);
+}
+
+enum lg_status session_push_poll(struct session *session, uint64_t ticket, struct session_push_result *result,
+                                 struct lg_error *error) {
+    struct push *push = NULL;
+    for (size_t i = 0; i < SESSION_PUSHES; i++)
+        if (session->pushes[i].used && session->pushes[i].ticket == ticket)
+            push = &session->pushes[i];
+    if (!push)
+        return lg_fail(error, LG_INVALID, "no push has the ticket %llu", (unsigned long long)ticket);
+    enum lg_status status = session_status(session, error);
+    if (status == LG_OK && push->unsettled > 0)
+        return LG_UNAVAILABLE;
+    if (status == LG_OK && push->failure.status != LG_OK) {
+        status = push->failure.status;
+        if (error)
+            *error = push->failure;
+    }
+    if (status == LG_OK && result)
+        *result = push->result;
+    push->used = false;
+    if (session->open == push)
+        session->open = NULL;
+    return status;
+}
