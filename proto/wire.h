@@ -32,6 +32,7 @@ enum {
     WIRE_PAYLOAD_FRAMES_MAX = 256,
     WIRE_TENSOR_RECORD_BYTES = 144,  /* one tensor in a tensor table frame */
     WIRE_TENSORS_MAX = (8 << 20) / 144, /* what fits into the largest frame */
+    WIRE_PLACEMENT_MAX = (8 << 20) / 2, /* units of a job: what a placement frame holds */
     WIRE_PART_BYTES = 1 << 20,       /* what a sender aims at for one part's payload */
     WIRE_PAYLOAD_BYTES_MAX = 4 << 20 /* what a receiver accepts in one message */
 };
@@ -454,8 +455,10 @@ void wire_arena_free(struct wire_arena *arena);
 LG_MUST_CHECK enum lg_status wire_decode(const struct wire_bytes *frames, size_t count, struct wire_arena *arena,
                                          struct wire_message *out, struct lg_error *error);
 
-/* Bytes of the encoded header, 0 when the message breaks a limit (a count above its WIRE_*_MAX, more than
- * WIRE_HEADER_BYTES_MAX in all, an unknown kind); then writes exactly that many. Neither allocates. The raw frames in order follow from the message:
+/* Bytes of the encoded header, 0 when the message breaks a limit (a count or text above its WIRE_*_MAX, more than
+ * WIRE_HEADER_BYTES_MAX in all, an unknown kind); then writes exactly that many. Neither allocates. Texts that are not
+ * UTF-8 (a message cut in mid-character, a log) are mended: each bad byte becomes '?'. A double that is
+ * not finite (a loss that has diverged) is sent as DBL_MAX, or -DBL_MAX for minus infinity. The raw frames in order follow from the message:
  * wire_raw_frames lists them (pointers into the message's own memory, or, for the tensor table, into `scratch`, a
  * malloc'ed buffer the caller frees; NULL where none was needed). `frames` has room for `capacity`
  * (WIRE_PAYLOAD_FRAMES_MAX + 2 always suffices). */

@@ -1,6 +1,7 @@
 /* Header frames. Every function here is made from wire_fields.def, which lists each message's fields once. */
 #include "proto/wire_internal.h"
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -12,12 +13,40 @@
 
 /* ---- encoding: plain structs to generated ones, which borrow every text and number array */
 
-/* The largest message within the limits is a JOIN_REPLY: 1024 x (ShardAddress + pointer) + 512 x (KeyValue + pointer),
- * 72 KiB; a LEDGER_REPLY has 1024 rows, 64 KiB. */
-enum { SCRATCH_BYTES = 96 * 1024 };
+/* The message with most parts is a JOIN_REPLY: 1024 x (ShardAddress + pointer) + 512 x (KeyValue + pointer), 72 KiB.
+ * The rest is for texts that need mending, which make up less than a header. */
+enum { SCRATCH_BYTES = 72 * 1024 + WIRE_HEADER_BYTES_MAX };
 
-static char *text_or_empty(const char *text) {
-    return (char *)(text ? text : ""); /* the packer only reads it */
+/* `in` as it may travel: NULL is "", bytes that are no UTF-8 (an error message cut in mid-character, a trainer's log)
+ * become '?'. False when it is too long. The packer only reads *out. */
+static bool put_text(const char *in, char **out, struct wire_arena *scratch) {
+    *out = (char *)(in ? in : "");
+    size_t bytes = strlen(*out);
+    if (bytes > WIRE_TEXT_BYTES_MAX)
+        return false;
+    size_t sound = wire_text_sound(*out, bytes);
+    if (sound == bytes)
+        return true;
+    char *copy = wire_arena_take(scratch, bytes + 1);
+    if (!copy)
+        return false;
+    *out = memcpy(copy, *out, bytes + 1);
+    for (; sound < bytes; sound += wire_text_sound(copy + sound, bytes - sound))
+        copy[sound++] = '?';
+    return true;
+}
+
+static char **put_texts(const char *const *in, size_t count, struct wire_arena *scratch) {
+    char **out = wire_arena_take_array(scratch, count, sizeof *out);
+    for (size_t i = 0; out && i < count; i++)
+        if (!put_text(in[i], &out[i], scratch))
+            return NULL;
+    return out;
+}
+
+/* Receivers take finite numbers only; a loss that has diverged must not cost the message. */
+static double finite_or_most(double value) {
+    return isfinite(value) ? value : value < 0 ? -DBL_MAX : DBL_MAX;
 }
 
 static uint32_t float_bits(float value) {
@@ -45,9 +74,11 @@ static float float_from_bits(uint32_t bits) {
 #define NUMBER(field) out->field = in->field;
 #define RENAMED(field, proto_field) out->proto_field = in->field;
 #define FLAG(field) out->field = in->field;
-#define REAL(field) out->field = in->field;
+#define REAL(field) out->field = finite_or_most(in->field);
 #define BITS(field, proto_field) out->proto_field = float_bits(in->field);
-#define TEXT(field) out->field = text_or_empty(in->field);
+#define TEXT(field)                                                                                                    \
+    if (!put_text(in->field, &out->field, scratch))                                                                    \
+        return false;
 #define ENUM(field, plain, Type, last) out->field = (Lagoon__Proto__##Type)in->field;
 #define NUMBERS(list, count, type, max)                                                                                \
     if (in->count > (max))                                                                                             \
@@ -55,10 +86,9 @@ static float float_from_bits(uint32_t bits) {
     out->n_##list = in->count;                                                                                         \
     out->list = (type *)in->list;
 #define TEXTS(list, count, max)                                                                                        \
-    if (in->count > (max))                                                                                             \
+    if (in->count > (max) || !(out->list = put_texts(in->list, in->count, scratch)))                                   \
         return false;                                                                                                  \
-    out->n_##list = in->count;                                                                                         \
-    out->list = (char **)in->list;
+    out->n_##list = in->count;
 #define PARTS(list, count, name, Type, max)                                                                            \
     if (in->count > 0) {                                                                                               \
         Lagoon__Proto__##Type *parts = NULL;                                                                           \
@@ -97,15 +127,23 @@ static bool put_message(const struct wire_message *in, Lagoon__Proto__Header *he
     return false;
 }
 
+/* The kinds of the data path that have no texts: nothing to walk, and never too large within their limits. */
+static bool has_texts(enum wire_kind kind) {
+    return kind != WIRE_HELLO && kind != WIRE_HELLO_REPLY && kind != WIRE_PUSH && kind != WIRE_PULL &&
+           kind != WIRE_PULL_REPLY;
+}
+
+static size_t packed_bytes(const Lagoon__Proto__Header *header) {
+    size_t bytes = protobuf_c_message_get_packed_size(&header->base);
+    return bytes <= WIRE_HEADER_BYTES_MAX ? bytes : 0;
+}
+
 size_t wire_header_bytes(const struct wire_message *message) {
     _Alignas(16) unsigned char memory[SCRATCH_BYTES];
     struct wire_arena scratch = {memory, 0, sizeof memory};
     Lagoon__Proto__Header header;
     union any_body body;
-    if (!put_message(message, &header, &body, &scratch))
-        return 0;
-    size_t bytes = protobuf_c_message_get_packed_size(&header.base);
-    return bytes <= WIRE_HEADER_BYTES_MAX ? bytes : 0;
+    return put_message(message, &header, &body, &scratch) ? packed_bytes(&header) : 0;
 }
 
 void wire_header_write(const struct wire_message *message, void *out) {
@@ -113,7 +151,7 @@ void wire_header_write(const struct wire_message *message, void *out) {
     struct wire_arena scratch = {memory, 0, sizeof memory};
     Lagoon__Proto__Header header;
     union any_body body;
-    if (put_message(message, &header, &body, &scratch))
+    if (put_message(message, &header, &body, &scratch) && (!has_texts(message->kind) || packed_bytes(&header) > 0))
         protobuf_c_message_pack(&header.base, out);
 }
 
@@ -190,28 +228,6 @@ static enum lg_status too_many(const char *type, const char *field, size_t count
 
 /* ---- texts: the unpacker stops at a NUL and does not look at UTF-8, so texts are checked where they lie */
 
-/* Bytes of the UTF-8 sequence at `at` (RFC 3629: no overlong forms, no surrogates, up to U+10FFFF); 0: not one. */
-static size_t utf8_sequence(const unsigned char *at, size_t left) {
-    static const struct {
-        unsigned char first, last, bytes, second_first, second_last;
-    } forms[] = {{0xC2, 0xDF, 2, 0x80, 0xBF}, {0xE0, 0xE0, 3, 0xA0, 0xBF}, {0xE1, 0xEC, 3, 0x80, 0xBF},
-                 {0xED, 0xED, 3, 0x80, 0x9F}, {0xEE, 0xEF, 3, 0x80, 0xBF}, {0xF0, 0xF0, 4, 0x90, 0xBF},
-                 {0xF1, 0xF3, 4, 0x80, 0xBF}, {0xF4, 0xF4, 4, 0x80, 0x8F}};
-    if (at[0] < 0x80)
-        return 1;
-    for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
-        if (at[0] < forms[i].first || at[0] > forms[i].last)
-            continue;
-        if (left < forms[i].bytes || at[1] < forms[i].second_first || at[1] > forms[i].second_last)
-            return 0;
-        for (size_t k = 2; k < forms[i].bytes; k++)
-            if ((at[k] & 0xC0) != 0x80)
-                return 0;
-        return forms[i].bytes;
-    }
-    return 0;
-}
-
 static enum lg_status text_check(const char *type, const char *field, const unsigned char *text, size_t bytes,
                                  struct lg_error *error) {
     if (bytes > WIRE_TEXT_BYTES_MAX)
@@ -219,12 +235,9 @@ static enum lg_status text_check(const char *type, const char *field, const unsi
                        WIRE_TEXT_BYTES_MAX);
     if (bytes > 0 && memchr(text, 0, bytes))
         return lg_fail(error, LG_MALFORMED, "\"%s.%s\" contains a NUL byte", type, field);
-    for (size_t at = 0; at < bytes;) {
-        size_t step = utf8_sequence(text + at, bytes - at);
-        if (step == 0)
-            return lg_fail(error, LG_MALFORMED, "\"%s.%s\" is not UTF-8 at byte %zu", type, field, at);
-        at += step;
-    }
+    size_t sound = wire_text_sound(text, bytes);
+    if (sound < bytes)
+        return lg_fail(error, LG_MALFORMED, "\"%s.%s\" is not UTF-8 at byte %zu", type, field, sound);
     return LG_OK;
 }
 
@@ -268,12 +281,6 @@ static enum lg_status texts_check(const ProtobufCMessageDescriptor *type, const 
         at += skip;
     }
     return LG_OK;
-}
-
-/* The kinds of the data path that have no texts need no walk. */
-static bool has_texts(enum wire_kind kind) {
-    return kind != WIRE_HELLO && kind != WIRE_HELLO_REPLY && kind != WIRE_PUSH && kind != WIRE_PULL &&
-           kind != WIRE_PULL_REPLY;
 }
 
 /* ---- the header frame */

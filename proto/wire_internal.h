@@ -2,6 +2,7 @@
  *
  *   wire.c          wire_decode and what the rest of the program calls
  *   wire_header.c   header frame <-> plain structs, made from wire_fields.def; the only user of generated code
+ *   wire_text.c     UTF-8
  *   wire_check.c    rules between the fields of one body
  *   wire_raw.c      unit table, payload, placement, document frames
  *   wire_tensor.c   tensor table frames */
@@ -27,6 +28,9 @@ void *wire_arena_take_array(struct wire_arena *arena, size_t count, size_t item_
 /* LG_MALFORMED: what `what` needs does not fit into the arena. */
 enum lg_status wire_arena_full(const struct wire_arena *arena, const char *what, struct lg_error *error);
 
+/* The bytes of `text` before the first that is not UTF-8; `bytes` when all are. */
+size_t wire_text_sound(const void *text, size_t bytes);
+
 /* Everything of the header frame that a field says by itself. Fills kind, request and the body; on failure `request`
  * where it could be read, and kind 0. */
 LG_MUST_CHECK enum lg_status wire_header_read(struct wire_bytes header, struct wire_arena *arena,
@@ -40,6 +44,8 @@ LG_MUST_CHECK enum lg_status wire_raw_read(const struct wire_bytes *frames, size
 /* Tensor table frames: WIRE_TENSOR_RECORD_BYTES per tensor. The table read has passed tensor_table_check. */
 LG_MUST_CHECK enum lg_status wire_tensors_read(struct wire_bytes frame, struct wire_arena *arena,
                                                struct wire_message *message, struct lg_error *error);
+/* Units (blocks) that a checked table is cut into. */
+uint64_t wire_tensors_units(const struct tensor_spec *tensors, size_t count);
 void wire_tensors_write(const struct tensor_spec *tensors, size_t count, unsigned char *frame);
 
 #endif

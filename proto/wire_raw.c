@@ -143,9 +143,7 @@ static enum lg_status pull_read(const struct wire_bytes *frames, size_t count, s
 /* One u16 per unit of the tensor table already read; entries below `shards`. */
 static enum lg_status placement_read(struct wire_bytes frame, size_t shards, struct wire_arena *arena,
                                      struct wire_message *message, struct lg_error *error) {
-    uint64_t units = 0;
-    for (size_t i = 0; i < message->tensor_count; i++)
-        units += (tensor_elements(&message->tensors[i]) + BLOCK_ELEMENTS - 1) / BLOCK_ELEMENTS;
+    uint64_t units = wire_tensors_units(message->tensors, message->tensor_count);
     if (frame.bytes / sizeof(uint16_t) != units || frame.bytes % sizeof(uint16_t) != 0)
         return lg_fail(error, LG_MALFORMED,
                        "the placement has %zu bytes, but the tensors have %llu units of 2 bytes each", frame.bytes,

@@ -13,6 +13,8 @@
 
 #include <string.h>
 
+#include "common/block.h"
+
 enum {
     AT_NAME = 0,
     AT_SHAPE = 96,
@@ -76,6 +78,13 @@ static enum lg_status record_read(const unsigned char *record, size_t at, struct
     return LG_OK;
 }
 
+uint64_t wire_tensors_units(const struct tensor_spec *tensors, size_t count) {
+    uint64_t units = 0;
+    for (size_t i = 0; i < count; i++)
+        units += (tensor_elements(&tensors[i]) + BLOCK_ELEMENTS - 1) / BLOCK_ELEMENTS;
+    return units;
+}
+
 enum lg_status wire_tensors_read(struct wire_bytes frame, struct wire_arena *arena, struct wire_message *message,
                                  struct lg_error *error) {
     size_t count = frame.bytes / WIRE_TENSOR_RECORD_BYTES;
@@ -94,6 +103,10 @@ enum lg_status wire_tensors_read(struct wire_bytes frame, struct wire_arena *are
     enum lg_status status = tensor_table_check(tensors, count, error);
     if (status)
         return lg_fail_prefix(error, LG_MALFORMED, "the tensor table");
+    uint64_t units = wire_tensors_units(tensors, count);
+    if (units > WIRE_PLACEMENT_MAX)
+        return lg_fail(error, LG_MALFORMED, "the tensors make %llu units of %d elements; a job has at most %d",
+                       (unsigned long long)units, BLOCK_ELEMENTS, WIRE_PLACEMENT_MAX);
     message->tensors = tensors;
     message->tensor_count = count;
     return LG_OK;
