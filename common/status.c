@@ -1,3 +1,4 @@
+#define LG_STATUS_IMPLEMENTATION
 #include "common/status.h"
 
 #include <stdio.h>

@@ -13,17 +13,18 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 FOLDERS = ("common/", "proto/", "client/", "gpu/", "server/", "worker/", "cli/")
 
 
-def data_files(build):
+def note_files(build):
+    """The objects' notes, so that what never ran counts too."""
     for folder, _, files in os.walk(build):
         for file in files:
-            if file.endswith(".gcda"):
+            if file.endswith(".gcno"):
                 yield os.path.join(os.path.abspath(folder), file)
 
 
 def read_counts(build):
     """Returns {source: {line: times run}}."""
     lines = collections.defaultdict(lambda: collections.defaultdict(int))
-    for path in data_files(build):
+    for path in note_files(build):
         done = subprocess.run(["gcov", "--json-format", "--stdout", path], cwd=ROOT, stdout=subprocess.PIPE,
                               stderr=subprocess.DEVNULL, check=True)
         for text in done.stdout.decode().splitlines():
