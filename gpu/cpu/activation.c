@@ -1,0 +1,86 @@
+/* ReLU and GELU. */
+#include "gpu/cpu/cpu.h"
+
+enum { RELU_GRAIN = 32768, GELU_GRAIN = 4096 };
+
+struct activation {
+    const float *x, *dy;
+    float *y;
+};
+
+CPU_BODY relu_body(size_t n, const float *x, float *y) {
+    for (size_t i = 0; i < n; i++)
+        y[i] = x[i] > 0 ? x[i] : 0;
+}
+CPU_VARIANTS(relu, (size_t n, const float *x, float *y), (n, x, y))
+
+CPU_BODY relu_gradient_body(size_t n, const float *y, const float *dy, float *dx) {
+    for (size_t i = 0; i < n; i++)
+        dx[i] = y[i] > 0 ? dy[i] : 0;
+}
+CPU_VARIANTS(relu_gradient, (size_t n, const float *y, const float *dy, float *dx), (n, y, dy, dx))
+
+/* 1 / (1 + e^-2u) with u = sqrt(2/pi) (x + 0.044715 x^3), so that GELU(x) = x * gate(x): tanh u = 2 sigmoid(2u) - 1. */
+CPU_INLINE float gate(float x) {
+    float u = 1.59576912f * (x + 0.044715f * x * x * x);
+    return 1.0f / (1.0f + cpu_exp(-u));
+}
+
+CPU_BODY gelu_body(size_t n, const float *x, float *y) {
+    for (size_t i = 0; i < n; i++)
+        y[i] = x[i] * gate(x[i]);
+}
+CPU_VARIANTS(gelu, (size_t n, const float *x, float *y), (n, x, y))
+
+/* d(x s)/dx = s + x s (1 - s) 2u' with 2u' = 2 sqrt(2/pi) (1 + 3 * 0.044715 x^2). */
+CPU_BODY gelu_gradient_body(size_t n, const float *x, const float *dy, float *dx) {
+    for (size_t i = 0; i < n; i++) {
+        float s = gate(x[i]), slope = 1.59576912f * (1.0f + 0.134145f * x[i] * x[i]);
+        dx[i] = dy[i] * (s + x[i] * s * (1.0f - s) * slope);
+    }
+}
+CPU_VARIANTS(gelu_gradient, (size_t n, const float *x, const float *dy, float *dx), (n, x, dy, dx))
+
+static void relu_range(void *context, size_t first, size_t last, unsigned thread) {
+    struct activation *a = context;
+    (void)thread;
+    relu(last - first, a->x + first, a->y + first);
+}
+
+static void relu_gradient_range(void *context, size_t first, size_t last, unsigned thread) {
+    struct activation *a = context;
+    (void)thread;
+    relu_gradient(last - first, a->x + first, a->dy + first, a->y + first);
+}
+
+static void gelu_range(void *context, size_t first, size_t last, unsigned thread) {
+    struct activation *a = context;
+    (void)thread;
+    gelu(last - first, a->x + first, a->y + first);
+}
+
+static void gelu_gradient_range(void *context, size_t first, size_t last, unsigned thread) {
+    struct activation *a = context;
+    (void)thread;
+    gelu_gradient(last - first, a->x + first, a->dy + first, a->y + first);
+}
+
+void cpu_relu_forward(struct device_stream *s, size_t n, const float *x, float *y) {
+    struct activation a = {.x = x, .y = y};
+    cpu_split(cpu_of(s), n, RELU_GRAIN, CPU_LANES, relu_range, &a);
+}
+
+void cpu_relu_backward(struct device_stream *s, size_t n, const float *y, const float *dy, float *dx) {
+    struct activation a = {.x = y, .dy = dy, .y = dx};
+    cpu_split(cpu_of(s), n, RELU_GRAIN, CPU_LANES, relu_gradient_range, &a);
+}
+
+void cpu_gelu_forward(struct device_stream *s, size_t n, const float *x, float *y) {
+    struct activation a = {.x = x, .y = y};
+    cpu_split(cpu_of(s), n, GELU_GRAIN, CPU_LANES, gelu_range, &a);
+}
+
+void cpu_gelu_backward(struct device_stream *s, size_t n, const float *x, const float *dy, float *dx) {
+    struct activation a = {.x = x, .dy = dy, .y = dx};
+    cpu_split(cpu_of(s), n, GELU_GRAIN, CPU_LANES, gelu_gradient_range, &a);
+}

@@ -1,0 +1,120 @@
+/* Max-pooling. */
+#include "gpu/cpu/cpu.h"
+
+enum { GRAIN = 16384 /* elements */ };
+
+struct pool {
+    struct device_pool shape;
+    size_t out_height, out_width;
+    const float *x, *dy;
+    const uint8_t *which_in;
+    float *y, *dx;
+    uint8_t *which;
+};
+
+/* One result row from windows of 2: `above` and `below` are the two lines. The first of equal ones wins, so a later one
+ * must be larger. */
+CPU_BODY pair_row_body(size_t n, const float *above, const float *below, float *y, uint8_t *which) {
+    for (size_t i = 0; i < n; i++) {
+        float a = above[2 * i], b = above[2 * i + 1], c = below[2 * i], d = below[2 * i + 1];
+        float upper = b > a ? b : a, lower = d > c ? d : c;
+        unsigned upper_at = b > a, lower_at = 2u + (d > c);
+        y[i] = lower > upper ? lower : upper;
+        which[i] = (uint8_t)(lower > upper ? lower_at : upper_at);
+    }
+}
+CPU_VARIANTS(pair_row, (size_t n, const float *above, const float *below, float *restrict y, uint8_t *restrict which),
+             (n, above, below, y, which))
+
+CPU_BODY pair_row_gradient_body(size_t n, const uint8_t *which, const float *dy, float *above, float *below) {
+    for (size_t i = 0; i < n; i++) {
+        above[2 * i] = which[i] == 0 ? dy[i] : 0;
+        above[2 * i + 1] = which[i] == 1 ? dy[i] : 0;
+        below[2 * i] = which[i] == 2 ? dy[i] : 0;
+        below[2 * i + 1] = which[i] == 3 ? dy[i] : 0;
+    }
+}
+CPU_VARIANTS(pair_row_gradient,
+             (size_t n, const uint8_t *which, const float *dy, float *restrict above, float *restrict below),
+             (n, which, dy, above, below))
+
+static void window_row(const struct pool *p, const float *lines, float *y, uint8_t *which) {
+    size_t window = p->shape.window, width = p->shape.width;
+    for (size_t i = 0; i < p->out_width; i++) {
+        const float *corner = lines + i * window;
+        float most = corner[0];
+        size_t at = 0;
+        for (size_t k = 1; k < window * window; k++) {
+            float value = corner[k / window * width + k % window];
+            if (value > most) {
+                most = value;
+                at = k;
+            }
+        }
+        y[i] = most;
+        which[i] = (uint8_t)at;
+    }
+}
+
+static void window_row_gradient(const struct pool *p, const uint8_t *which, const float *dy, float *lines) {
+    size_t window = p->shape.window, width = p->shape.width;
+    for (size_t i = 0; i < p->out_width; i++)
+        lines[i * window + which[i] / window * width + which[i] % window] = dy[i];
+}
+
+static void pool_planes(void *context, size_t first, size_t last, unsigned thread) {
+    struct pool *p = context;
+    size_t width = p->shape.width, window = p->shape.window;
+    (void)thread;
+    for (size_t plane = first; plane < last; plane++) {
+        for (size_t row = 0; row < p->out_height; row++) {
+            const float *lines = p->x + (plane * p->shape.height + row * window) * width;
+            size_t out = (plane * p->out_height + row) * p->out_width;
+            if (window == 2)
+                pair_row(p->out_width, lines, lines + width, p->y + out, p->which + out);
+            else
+                window_row(p, lines, p->y + out, p->which + out);
+        }
+    }
+}
+
+static void pool_gradient_planes(void *context, size_t first, size_t last, unsigned thread) {
+    struct pool *p = context;
+    size_t height = p->shape.height, width = p->shape.width, window = p->shape.window;
+    bool whole = window == 2 && height == 2 * p->out_height && width == 2 * p->out_width;
+    (void)thread;
+    if (!whole)
+        memset(p->dx + first * height * width, 0, (last - first) * height * width * sizeof *p->dx);
+    for (size_t plane = first; plane < last; plane++) {
+        for (size_t row = 0; row < p->out_height; row++) {
+            float *lines = p->dx + (plane * height + row * window) * width;
+            size_t out = (plane * p->out_height + row) * p->out_width;
+            if (window == 2)
+                pair_row_gradient(p->out_width, p->which_in + out, p->dy + out, lines, lines + width);
+            else
+                window_row_gradient(p, p->which_in + out, p->dy + out, lines);
+        }
+    }
+}
+
+static size_t pool_prepare(struct pool *p, const struct device_pool *shape) {
+    p->shape = *shape;
+    p->out_height = shape->height / shape->window;
+    p->out_width = shape->width / shape->window;
+    return 1 + GRAIN / (1 + (size_t)shape->height * shape->width);
+}
+
+void cpu_pool_forward(struct device_stream *s, const struct device_pool *shape, const float *x, float *y,
+                      uint8_t *which) {
+    struct pool p = {.x = x, .y = y, .which = which};
+    size_t grain = pool_prepare(&p, shape);
+    cpu_split(cpu_of(s), shape->planes, grain, 1, pool_planes, &p);
+}
+
+void cpu_pool_backward(struct device_stream *s, const struct device_pool *shape, const uint8_t *which, const float *dy,
+                       float *dx) {
+    struct pool p = {.which_in = which, .dy = dy, .dx = dx};
+    size_t grain = pool_prepare(&p, shape);
+    if (shape->height && shape->width)
+        cpu_split(cpu_of(s), shape->planes, grain, 1, pool_gradient_planes, &p);
+}

@@ -1,0 +1,190 @@
+/* Devices: where models compute. One interface, one folder of implementations each (gpu/cpu/, gpu/cuda/), the same
+ * file names in both. Models are written once, against this header.
+ *
+ * All numbers are f32, all matrices row-major and dense; [a][b] below is a shape. Pointers called `device memory` come
+ * from device_alloc (on the CPU any host memory will do). Ops are queued on a stream and run in its order; they
+ * do not fail by themselves: the first failure of a device (a kernel launch, a workspace allocation) is kept and
+ * returned by the next device_synchronize. On the CPU everything runs at once, on the caller and the device's threads.
+ *
+ * Sizes may be 0: then nothing is read, and what an op overwrites is empty or zero. Inputs and outputs
+ * may overlap only where an op says "in place". A device is used by one thread at a time. */
+#ifndef LAGOON_GPU_DEVICE_H
+#define LAGOON_GPU_DEVICE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/status.h"
+
+struct device;
+struct device_ops;
+struct device_stream; /* backends embed this first */
+struct device_event;  /* backends embed this first */
+
+enum { DEVICE_NAME_BYTES = 128, DEVICE_POOL_WINDOW_MAX = 15 };
+
+struct device {
+    const struct device_ops *ops;
+    char name[DEVICE_NAME_BYTES]; /* for people: "cpu, 2 threads, OpenBLAS Haswell" */
+    unsigned threads;             /* host threads that compute; 1 on a GPU */
+    bool host_memory;             /* the host may read and write device memory directly */
+};
+
+struct device_stream {
+    struct device *device;
+};
+
+struct device_event {
+    struct device *device;
+};
+
+/* What softmax_cross_entropy finds out about a batch; lies in device memory. */
+struct device_sums {
+    double loss;      /* sum over rows, natural log */
+    uint64_t correct; /* rows whose largest logit is the label; the first of equal ones counts */
+};
+
+/* A convolution of [batch][channels][height][width] with [filters][channels][kernel][kernel], stride 1. The result is
+ * [batch][filters][height + 2 padding - kernel + 1][width + 2 padding - kernel + 1]. */
+struct device_conv {
+    uint32_t batch, channels, height, width, filters, kernel, padding;
+};
+
+/* Max-pooling of `planes` images with square windows that do not overlap; rows and columns beyond the last whole window
+ * are left out. The result is [planes][height / window][width / window]. */
+struct device_pool {
+    uint32_t planes, height, width, window; /* 1 <= window <= DEVICE_POOL_WINDOW_MAX */
+};
+
+/* Causal self-attention over packed rows: qkv is [batch][time][3][heads][width], everything else
+ * [batch][time][heads][width]. */
+struct device_attention {
+    uint32_t batch, time, heads, width;
+};
+
+/* Rows of index:value pairs (compressed sparse rows): row r has the entries row_starts[r] .. row_starts[r+1] of
+ * columns and values. An index may repeat within a row; its values add up. All three lie in device memory. */
+struct device_sparse {
+    uint32_t rows, features; /* columns[] < features */
+    const uint32_t *row_starts, *columns;
+    const float *values;
+};
+
+/* Every slot is required; device_open asserts it. */
+struct device_ops {
+    const char *kind; /* "cpu", "cuda" */
+    void (*close)(struct device *device);
+
+    /* ---- memory. alloc: 64-byte aligned, contents undefined, NULL when there is none left; 0 bytes give a pointer
+     * that free takes. upload/download: host <-> device in stream order; the host side may be reused when the
+     * stream has been synchronized. copy: device -> device, no overlap. */
+    void *(*alloc)(struct device *device, size_t bytes);
+    void (*free)(struct device *device, void *memory); /* NULL is fine */
+    void (*upload)(struct device_stream *s, size_t bytes, const void *host, void *memory);
+    void (*download)(struct device_stream *s, size_t bytes, const void *memory, void *host);
+    void (*copy)(struct device_stream *s, size_t bytes, const void *from, void *to);
+
+    /* ---- order. stream_open/event_open return NULL when there is no memory. event_record marks what the stream
+     * has been given so far; event_wait makes another stream wait for it; event_synchronize makes the host wait.
+     * synchronize: the host waits for the stream; returns the device's first failure, and clears it. */
+    struct device_stream *(*stream_open)(struct device *device);
+    void (*stream_close)(struct device_stream *s); /* NULL is fine */
+    enum lg_status (*synchronize)(struct device_stream *s, struct lg_error *error);
+    struct device_event *(*event_open)(struct device *device);
+    void (*event_close)(struct device_event *event); /* NULL is fine */
+    void (*event_record)(struct device_stream *s, struct device_event *event);
+    void (*event_wait)(struct device_stream *s, struct device_event *event);
+    enum lg_status (*event_synchronize)(struct device_event *event, struct lg_error *error);
+
+    /* ---- matmul. c [m][n] = alpha * op(a) op(b) + beta * c. a is [m][k], or [k][m] with transpose_a; b is [k][n],
+     * or [n][k] with transpose_b. With beta 0, c is not read. */
+    void (*gemm)(struct device_stream *s, bool transpose_a, bool transpose_b, uint32_t m, uint32_t n, uint32_t k,
+                 float alpha, const float *a, const float *b, float beta, float *c);
+
+    /* ---- vector. n elements each. fill: x = value. scale: x *= a. axpy: y += a * x. add: y = a + b, in place. */
+    void (*fill)(struct device_stream *s, size_t n, float value, float *x);
+    void (*scale)(struct device_stream *s, size_t n, float a, float *x);
+    void (*axpy)(struct device_stream *s, size_t n, float a, const float *x, float *y);
+    void (*add)(struct device_stream *s, size_t n, const float *a, const float *b, float *y);
+    /* x [rows][columns] += bias [columns]. */
+    void (*bias_add)(struct device_stream *s, uint32_t rows, uint32_t columns, const float *bias, float *x);
+    /* sums [columns] = sum over the rows of x [rows][columns]: the gradient of a bias. */
+    void (*column_sums)(struct device_stream *s, uint32_t rows, uint32_t columns, const float *x, float *sums);
+
+    /* ---- activation. n elements, in place. GELU is the tanh form 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))
+     * (Hendrycks, Gimpel 2016), within 1e-6 * max(1, |x|). relu_backward takes the forward's result y (or its input,
+     * which has the same signs), gelu_backward its input x. */
+    void (*relu_forward)(struct device_stream *s, size_t n, const float *x, float *y);
+    void (*relu_backward)(struct device_stream *s, size_t n, const float *y, const float *dy, float *dx);
+    void (*gelu_forward)(struct device_stream *s, size_t n, const float *x, float *y);
+    void (*gelu_backward)(struct device_stream *s, size_t n, const float *x, const float *dy, float *dx);
+
+    /* ---- softmax. logits [rows][classes], labels [rows] in 0..classes-1. Overwrites *sums and gradient
+     * [rows][classes] = scale * (softmax - one hot); gradient may be NULL or be logits. A NaN logit makes the loss NaN
+     * and the row wrong. */
+    void (*softmax_cross_entropy)(struct device_stream *s, uint32_t rows, uint32_t classes, const float *logits,
+                                  const int32_t *labels, float scale, float *gradient, struct device_sums *sums);
+
+    /* ---- norm. Layer normalisation over the last dimension (Ba, Kiros, Hinton 2016): x, y [rows][columns], gain and
+     * bias [columns], mean and rstd [rows] are kept for backward. Backward *adds* to dx [rows][columns] (the residual's
+     * gradient is there already) and overwrites dgain, dbias [columns]. */
+    void (*norm_forward)(struct device_stream *s, uint32_t rows, uint32_t columns, float epsilon, const float *x,
+                         const float *gain, const float *bias, float *y, float *mean, float *rstd);
+    void (*norm_backward)(struct device_stream *s, uint32_t rows, uint32_t columns, const float *x, const float *gain,
+                          const float *mean, const float *rstd, const float *dy, float *dx, float *dgain, float *dbias);
+
+    /* ---- attention. out = softmax(q k^T / sqrt(width), j <= i) v per head. `saved` holds attention_saved() floats
+     * of the backend's own between forward and backward. Backward overwrites dqkv. */
+    size_t (*attention_saved)(const struct device_attention *shape);
+    void (*attention_forward)(struct device_stream *s, const struct device_attention *shape, const float *qkv,
+                              float *out, float *saved);
+    void (*attention_backward)(struct device_stream *s, const struct device_attention *shape, const float *qkv,
+                               const float *out, const float *saved, const float *dout, float *dqkv);
+
+    /* ---- embedding. tokens [batch][time] below the table's rows. out [batch][time][width] = table[token] +
+     * positions[time]. Backward *adds* to dtable and overwrites dpositions [time][width]. positions and dpositions may
+     * be NULL. */
+    void (*embedding_forward)(struct device_stream *s, uint32_t batch, uint32_t time, uint32_t width,
+                              const int32_t *tokens, const float *table, const float *positions, float *out);
+    void (*embedding_backward)(struct device_stream *s, uint32_t batch, uint32_t time, uint32_t width,
+                               const int32_t *tokens, const float *dout, float *dtable, float *dpositions);
+
+    /* ---- conv. Shapes at struct device_conv; bias [filters] may be NULL. Backward overwrites dx (NULL: not wanted),
+     * dweight and dbias (NULL: not wanted). */
+    void (*conv_forward)(struct device_stream *s, const struct device_conv *shape, const float *x, const float *weight,
+                         const float *bias, float *y);
+    void (*conv_backward)(struct device_stream *s, const struct device_conv *shape, const float *x, const float *weight,
+                          const float *dy, float *dx, float *dweight, float *dbias);
+
+    /* ---- pool. Shapes at struct device_pool. which [result's shape] is the place of the maximum in its window, row by
+     * row; the first of equal ones. Backward overwrites dx. */
+    void (*pool_forward)(struct device_stream *s, const struct device_pool *shape, const float *x, float *y,
+                         uint8_t *which);
+    void (*pool_backward)(struct device_stream *s, const struct device_pool *shape, const uint8_t *which,
+                          const float *dy, float *dx);
+
+    /* ---- sparse. y [rows][outputs] = x weight, with weight [features][outputs]. Backward overwrites dweight
+     * [features][outputs] = x^T dy. */
+    void (*sparse_forward)(struct device_stream *s, const struct device_sparse *x, uint32_t outputs,
+                           const float *weight, float *y);
+    void (*sparse_backward)(struct device_stream *s, const struct device_sparse *x, uint32_t outputs, const float *dy,
+                            float *dweight);
+};
+
+/* Opens "cpu", "cuda:N", or "auto": the first GPU where there is one, else the CPU, and says in the log which.
+ * `threads` is the number of host threads that compute; 0 takes all cores this process may use. A device that is not
+ * there is an error with the reason, never another device. device_close frees; NULL is fine. */
+LG_MUST_CHECK enum lg_status device_open(const char *spec, unsigned threads, struct device **out,
+                                         struct lg_error *error);
+void device_close(struct device *device);
+
+/* The value of OPENBLAS_CORETYPE that a process should be *started* with, or NULL where OpenBLAS chose well by itself.
+ * OpenBLAS reads it once, before main, and takes AVX2 kernels for AVX-512 processors younger than itself: half the
+ * speed. For those who start trainers; a value already in the environment is respected (NULL). */
+const char *device_blas_core(void);
+
+/* Asserts that a backend fills every slot. */
+void device_ops_check(const struct device_ops *ops);
+
+#endif

@@ -1,0 +1,194 @@
+#include "worker/models/core.h"
+
+#include <assert.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/random.h"
+
+enum { CORE_ALIGNMENT_BYTES = 64 };
+
+void core_init(struct core *core, const struct model_kind *kind, const struct dataset_info *info, struct device *device,
+               uint32_t batch_max, uint32_t labels) {
+    core->model.kind = kind;
+    core->model.device = device;
+    core->model.info = *info;
+    core->model.batch_max = batch_max;
+    core->ops = device->ops;
+    core_plan(core, &core->labels, (size_t)batch_max * labels);
+    core_plan(core, &core->sums, 1);
+}
+
+void core_deinit(struct core *core) {
+    if (core->memory)
+        core->ops->free(core->model.device, core->memory);
+    if (core->stream)
+        core->ops->stream_close(core->stream);
+    free(core->pieces);
+    free(core->model.tensors);
+}
+
+LG_PRINTF(4, 0)
+static struct core_tensor tensor_append(struct core *core, uint32_t rank, const uint64_t *shape, const char *format,
+                                        va_list args) {
+    struct model *model = &core->model;
+    if (model->tensor_count == core->tensor_capacity) {
+        size_t capacity = core->tensor_capacity ? 2 * core->tensor_capacity : 16;
+        struct tensor_spec *grown = realloc(model->tensors, capacity * sizeof *grown);
+        if (!grown) {
+            core->failed = true;
+            return (struct core_tensor){0};
+        }
+        model->tensors = grown;
+        core->tensor_capacity = capacity;
+    }
+    struct tensor_spec *spec = &model->tensors[model->tensor_count];
+    *spec = (struct tensor_spec){.rank = rank, .no_weight_decay = rank == 1, .lr_factor = 1};
+    memcpy(spec->shape, shape, rank * sizeof *shape);
+    vsnprintf(spec->name, sizeof spec->name, format, args);
+    struct core_tensor tensor = {model->tensor_count, model->elements, tensor_elements(spec)};
+    model->tensor_count++;
+    model->elements += tensor.elements;
+    return tensor;
+}
+
+struct core_tensor core_vector(struct core *core, uint64_t elements, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    struct core_tensor tensor = tensor_append(core, 1, (uint64_t[]){elements}, format, args);
+    va_end(args);
+    return tensor;
+}
+
+struct core_tensor core_matrix(struct core *core, uint64_t rows, uint64_t columns, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    struct core_tensor tensor = tensor_append(core, 2, (uint64_t[]){rows, columns}, format, args);
+    va_end(args);
+    return tensor;
+}
+
+struct core_tensor core_filters(struct core *core, uint64_t filters, uint64_t channels, uint64_t kernel,
+                                const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    struct core_tensor tensor = tensor_append(core, 4, (uint64_t[]){filters, channels, kernel, kernel}, format, args);
+    va_end(args);
+    return tensor;
+}
+
+void core_plan_bytes(struct core *core, void *slot, size_t bytes) {
+    if (core->piece_count == core->piece_capacity) {
+        size_t capacity = core->piece_capacity ? 2 * core->piece_capacity : 32;
+        struct core_piece *grown = realloc(core->pieces, capacity * sizeof *grown);
+        if (!grown) {
+            core->failed = true;
+            return;
+        }
+        core->pieces = grown;
+        core->piece_capacity = capacity;
+    }
+    core->pieces[core->piece_count++] = (struct core_piece){slot, bytes};
+}
+
+static size_t rounded(size_t bytes) {
+    return (bytes + CORE_ALIGNMENT_BYTES - 1) / CORE_ALIGNMENT_BYTES * CORE_ALIGNMENT_BYTES;
+}
+
+enum lg_status core_commit(struct core *core, struct lg_error *error) {
+    struct model *model = &core->model;
+    core_plan(core, &model->parameters, model->elements);
+    core_plan(core, &model->gradients, model->elements);
+    size_t bytes = 0;
+    for (size_t i = 0; i < core->piece_count; i++)
+        bytes += rounded(core->pieces[i].bytes);
+    core->stream = core->ops->stream_open(model->device);
+    if (!core->failed)
+        core->memory = core->ops->alloc(model->device, bytes);
+    if (!core->memory || !core->stream)
+        return lg_fail(error, LG_NO_MEMORY,
+                       "no memory for model \"%s\": %zu MiB on device \"%s\"; use a smaller batch or model",
+                       model->kind->name, bytes >> 20, model->device->name);
+    unsigned char *next = core->memory;
+    for (size_t i = 0; i < core->piece_count; i++) {
+        memcpy(core->pieces[i].slot, &next, sizeof next);
+        next += rounded(core->pieces[i].bytes);
+    }
+    core->ops->fill(core->stream, model->elements, 0, model->parameters);
+    core->ops->fill(core->stream, model->elements, 0, model->gradients);
+    return core->ops->synchronize(core->stream, error);
+}
+
+enum lg_status core_loss(struct core *core, uint32_t rows, uint32_t labels_each, const int32_t *labels,
+                         const float *logits, float *gradient, struct model_result *result, struct lg_error *error) {
+    uint32_t predictions = rows * labels_each;
+    struct device_sums sums = {0};
+    core->ops->upload(core->stream, predictions * sizeof *labels, labels, core->labels);
+    core->ops->softmax_cross_entropy(core->stream, predictions, core->model.info.classes, logits, core->labels,
+                                     1.0f / (float)predictions, gradient, core->sums);
+    core->ops->download(core->stream, sizeof sums, core->sums, &sums);
+    enum lg_status status = core->ops->synchronize(core->stream, error);
+    *result = (struct model_result){sums.loss, predictions, sums.correct};
+    core->rows = status == LG_OK ? rows : 0;
+    return status;
+}
+
+enum lg_status core_ready(struct core *core, model_gradient_fn *ready, void *context, size_t first, size_t count,
+                          struct lg_error *error) {
+    if (!ready)
+        return LG_OK;
+    enum lg_status status = core->ops->synchronize(core->stream, error);
+    if (status == LG_OK)
+        ready(context, first, count);
+    return status;
+}
+
+struct core_linear core_linear(struct core *core, uint32_t inputs, uint32_t outputs, bool bias, const char *name) {
+    struct core_linear layer = {.inputs = inputs, .outputs = outputs};
+    layer.weight = core_matrix(core, outputs, inputs, "%s.weight", name);
+    if (bias)
+        layer.bias = core_vector(core, outputs, "%s.bias", name);
+    return layer;
+}
+
+void core_linear_forward(struct core *core, const struct core_linear *layer, uint32_t rows, const float *x, float *y) {
+    core->ops->gemm(core->stream, false, true, rows, layer->outputs, layer->inputs, 1, x,
+                    core_parameter(core, layer->weight), 0, y);
+    if (layer->bias.elements)
+        core->ops->bias_add(core->stream, rows, layer->outputs, core_parameter(core, layer->bias), y);
+}
+
+void core_linear_backward(struct core *core, const struct core_linear *layer, uint32_t rows, const float *x,
+                          const float *dy, float *dx) {
+    core->ops->gemm(core->stream, true, false, layer->outputs, layer->inputs, rows, 1, dy, x, 0,
+                    core_gradient(core, layer->weight));
+    if (layer->bias.elements)
+        core->ops->column_sums(core->stream, rows, layer->outputs, dy, core_gradient(core, layer->bias));
+    if (dx)
+        core->ops->gemm(core->stream, false, false, rows, layer->inputs, layer->outputs, 1, dy,
+                        core_parameter(core, layer->weight), 0, dx);
+}
+
+void core_normal(const struct core *core, struct core_tensor tensor, uint64_t seed, double deviation,
+                 float *parameters) {
+    struct random random;
+    assert(tensor.offset + tensor.elements <= core->model.elements);
+    random_init_stream(&random, seed, tensor.index);
+    for (uint64_t i = 0; i < tensor.elements; i++)
+        parameters[tensor.offset + i] = (float)deviation * random_normal(&random);
+}
+
+void core_constant(struct core_tensor tensor, float value, float *parameters) {
+    for (uint64_t i = 0; i < tensor.elements; i++)
+        parameters[tensor.offset + i] = value;
+}
+
+double core_he(uint64_t fan_in) {
+    return sqrt(2.0 / (double)fan_in);
+}
+
+double core_glorot(uint64_t fan_in, uint64_t fan_out) {
+    return sqrt(2.0 / (double)(fan_in + fan_out));
+}
