@@ -121,7 +121,7 @@ static void cnn_initialise(const struct model *model, uint64_t seed, float *para
     }
     core_normal(&m->core, m->hidden.weight, seed, core_he(m->hidden.inputs), parameters);
     core_constant(m->hidden.bias, 0, parameters);
-    core_normal(&m->core, m->output.weight, seed, core_glorot(m->output.inputs, m->output.outputs), parameters);
+    core_normal(&m->core, m->output.weight, seed, core_output(m->output.inputs, m->output.outputs), parameters);
     core_constant(m->output.bias, 0, parameters);
 }
 

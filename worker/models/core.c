@@ -189,6 +189,6 @@ double core_he(uint64_t fan_in) {
     return sqrt(2.0 / (double)fan_in);
 }
 
-double core_glorot(uint64_t fan_in, uint64_t fan_out) {
-    return sqrt(2.0 / (double)(fan_in + fan_out));
+double core_output(uint64_t fan_in, uint64_t fan_out) {
+    return 0.1 * sqrt(2.0 / (double)(fan_in + fan_out));
 }

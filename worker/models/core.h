@@ -86,7 +86,8 @@ void core_normal(const struct core *core, struct core_tensor tensor, uint64_t se
 void core_constant(struct core_tensor tensor, float value, float *parameters);
 /* He et al. 2015, for layers before a ReLU: N(0, 2 / fan in). */
 double core_he(uint64_t fan_in);
-/* Glorot, Bengio 2010, for output layers: N(0, 2 / (fan in + fan out)). */
-double core_glorot(uint64_t fan_in, uint64_t fan_out);
+/* For output layers: a tenth of Glorot and Bengio's (2010) deviation sqrt(2 / (fan in + fan out)), so that the first
+ * predictions are close to even whatever the scale of the activations. */
+double core_output(uint64_t fan_in, uint64_t fan_out);
 
 #endif

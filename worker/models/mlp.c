@@ -71,7 +71,7 @@ static void mlp_initialise(const struct model *model, uint64_t seed, float *para
     for (size_t i = 0; i < m->count; i++) {
         const struct core_linear *layer = &m->layers[i];
         bool last = i + 1 == m->count;
-        double deviation = last ? core_glorot(layer->inputs, layer->outputs) : core_he(layer->inputs);
+        double deviation = last ? core_output(layer->inputs, layer->outputs) : core_he(layer->inputs);
         core_normal(&m->core, layer->weight, seed, deviation, parameters);
         core_constant(layer->bias, 0, parameters);
     }

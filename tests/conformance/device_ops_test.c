@@ -1,0 +1,649 @@
+/* Every op of every device against a plain loop in double, over sizes and shapes that do not fit vectors or blocks. */
+#include "gpu/device.h"
+
+#include <check.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/random.h"
+
+static const struct {
+    const char *spec;
+    unsigned threads;
+} devices[] = {{"cpu", 1}, {"cpu", 3}};
+enum { DEVICES = sizeof devices / sizeof *devices };
+
+static const uint32_t sizes[] = {0, 1, 31, 33, 1023};
+enum { SIZES = sizeof sizes / sizeof *sizes };
+
+static struct device *device;
+static const struct device_ops *ops;
+static struct device_stream *stream;
+static struct random source;
+
+static void open_device(int number) {
+    struct lg_error error = {0};
+    ck_assert_msg(device_open(devices[number].spec, devices[number].threads, &device, &error) == LG_OK, "%s",
+                  error.message);
+    ops = device->ops;
+    stream = ops->stream_open(device);
+    ck_assert_ptr_nonnull(stream);
+    random_init(&source, 20240229);
+}
+
+static void close_device(void) {
+    struct lg_error error = {0};
+    ck_assert_msg(ops->synchronize(stream, &error) == LG_OK, "%s", error.message);
+    ops->stream_close(stream);
+    device_close(device);
+}
+
+/* An array on the host and its copy on the device. */
+struct array {
+    size_t n;
+    float *host, *device;
+};
+
+static struct array array_new(size_t n) {
+    struct array a = {n, calloc(n + 1, sizeof(float)), ops->alloc(device, n * sizeof(float))};
+    ck_assert_ptr_nonnull(a.host);
+    ck_assert_ptr_nonnull(a.device);
+    for (size_t i = 0; i < n; i++)
+        a.host[i] = random_normal(&source);
+    ops->upload(stream, n * sizeof(float), a.host, a.device);
+    return a;
+}
+
+/* What the device holds now; the caller frees it. */
+static float *array_read(const struct array *a) {
+    float *now = calloc(a->n + 1, sizeof *now);
+    ck_assert_ptr_nonnull(now);
+    ops->download(stream, a->n * sizeof(float), a->device, now);
+    ck_assert_int_eq(ops->synchronize(stream, NULL), LG_OK);
+    return now;
+}
+
+static void array_free(struct array *a) {
+    free(a->host);
+    ops->free(device, a->device);
+}
+
+static double *zeros(size_t n) {
+    double *x = calloc(n + 1, sizeof *x);
+    ck_assert_ptr_nonnull(x);
+    return x;
+}
+
+/* Frees `want`. `relative` is of the largest magnitude in want (at least 1). */
+static void expect(const char *what, const struct array *got, double *want, double relative) {
+    float *now = array_read(got);
+    double scale = 1;
+    for (size_t i = 0; i < got->n; i++)
+        scale = fmax(scale, fabs(want[i]));
+    for (size_t i = 0; i < got->n; i++)
+        ck_assert_msg(fabs((double)now[i] - want[i]) <= relative * scale, "%s[%zu] of %zu: %.9g, expected %.9g", what,
+                      i, got->n, (double)now[i], want[i]);
+    free(now);
+    free(want);
+}
+
+START_TEST(vectors) {
+    open_device(_i);
+    for (int s = 0; s < SIZES; s++) {
+        size_t n = sizes[s] * (s == SIZES - 1 ? 129u : 1u); /* the last one is large enough for several threads */
+        struct array a = array_new(n), b = array_new(n), c = array_new(n), d = array_new(n), e = array_new(n);
+        ops->fill(stream, n, 0.5f, a.device);
+        ops->scale(stream, n, -3.0f, b.device);
+        ops->axpy(stream, n, 0.25f, d.device, c.device);
+        ops->add(stream, n, d.device, e.device, e.device);
+        double *fill = zeros(n), *scale = zeros(n), *axpy = zeros(n), *add = zeros(n);
+        for (size_t i = 0; i < n; i++) {
+            fill[i] = 0.5;
+            scale[i] = (double)(-3.0f * b.host[i]);
+            axpy[i] = (double)(c.host[i] + 0.25f * d.host[i]);
+            add[i] = (double)(d.host[i] + e.host[i]);
+        }
+        expect("fill", &a, fill, 0);
+        expect("scale", &b, scale, 0);
+        expect("axpy", &c, axpy, 0);
+        expect("add", &e, add, 0);
+        ops->copy(stream, n * sizeof(float), d.device, a.device);
+        float *copied = array_read(&a);
+        ck_assert(memcmp(copied, d.host, n * sizeof(float)) == 0);
+        free(copied);
+        array_free(&a), array_free(&b), array_free(&c), array_free(&d), array_free(&e);
+    }
+    close_device();
+}
+END_TEST
+
+START_TEST(biases) {
+    open_device(_i);
+    static const uint32_t shapes[][2] = {{0, 5}, {5, 0}, {1, 1}, {31, 33}, {33, 1}, {1, 1023}, {1023, 31}, {257, 300}};
+    for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
+        uint32_t rows = shapes[s][0], columns = shapes[s][1];
+        struct array x = array_new((size_t)rows * columns), bias = array_new(columns), sums = array_new(columns);
+        ops->column_sums(stream, rows, columns, x.device, sums.device);
+        ops->bias_add(stream, rows, columns, bias.device, x.device);
+        double *added = zeros(x.n), *summed = zeros(columns);
+        for (size_t i = 0; i < x.n; i++) {
+            added[i] = (double)(x.host[i] + bias.host[i % columns]);
+            summed[i % columns] += (double)x.host[i];
+        }
+        expect("bias_add", &x, added, 0);
+        expect("column_sums", &sums, summed, 1e-5);
+        array_free(&x), array_free(&bias), array_free(&sums);
+    }
+    close_device();
+}
+END_TEST
+
+static void check_gemm(bool ta, bool tb, uint32_t m, uint32_t n, uint32_t k, float alpha, float beta) {
+    struct array a = array_new((size_t)m * k), b = array_new((size_t)k * n), c = array_new((size_t)m * n);
+    ops->gemm(stream, ta, tb, m, n, k, alpha, a.device, b.device, beta, c.device);
+    double *want = zeros(c.n);
+    for (size_t i = 0; i < m; i++) {
+        for (size_t j = 0; j < n; j++) {
+            double sum = 0;
+            for (size_t l = 0; l < k; l++)
+                sum += (double)a.host[ta ? l * m + i : i * k + l] * (double)b.host[tb ? j * k + l : l * n + j];
+            want[i * n + j] = (double)alpha * sum + (double)beta * (double)c.host[i * n + j];
+        }
+    }
+    expect("gemm", &c, want, 1e-5);
+    array_free(&a), array_free(&b), array_free(&c);
+}
+
+START_TEST(matmul) {
+    open_device(_i);
+    static const uint32_t shapes[][3] = {{0, 3, 2},    {3, 0, 2},   {3, 2, 0},     {1, 1, 1},    {31, 33, 7},
+                                         {33, 31, 65}, {1, 10, 97}, {1023, 17, 5}, {5, 1023, 3}, {129, 65, 1023}};
+    for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
+        for (int t = 0; t < 4; t++) {
+            check_gemm(t & 1, t & 2, shapes[s][0], shapes[s][1], shapes[s][2], 1, 0);
+            check_gemm(t & 1, t & 2, shapes[s][0], shapes[s][1], shapes[s][2], -0.5f, 1);
+            check_gemm(t & 1, t & 2, shapes[s][0], shapes[s][1], shapes[s][2], 2, 0.25f);
+        }
+    }
+    close_device();
+}
+END_TEST
+
+START_TEST(gemm_ignores_what_beta_zero_overwrites) {
+    open_device(_i);
+    struct array a = array_new(6), b = array_new(6), c = array_new(4), d = array_new(4);
+    ops->fill(stream, 4, NAN, c.device);
+    ops->fill(stream, 4, NAN, d.device);
+    ops->gemm(stream, false, false, 2, 2, 3, 1, a.device, b.device, 0, c.device);
+    ops->gemm(stream, false, false, 2, 2, 0, 1, a.device, b.device, 0, d.device);
+    float *now = array_read(&c), *empty = array_read(&d);
+    for (int i = 0; i < 4; i++) {
+        ck_assert(isfinite(now[i]));
+        ck_assert(empty[i] == 0);
+    }
+    free(now), free(empty);
+    array_free(&a), array_free(&b), array_free(&c), array_free(&d);
+    close_device();
+}
+END_TEST
+
+static double gelu(double x) {
+    return 0.5 * x * (1 + tanh(sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+}
+
+START_TEST(activations) {
+    open_device(_i);
+    for (int s = 0; s < SIZES; s++) {
+        size_t n = sizes[s] * (s == SIZES - 1 ? 129u : 1u);
+        struct array x = array_new(n), dy = array_new(n), y = array_new(n), dx = array_new(n);
+        for (size_t i = 0; i < n; i++) /* -12 .. 12, and the far ends */
+            x.host[i] = i % 50 == 49 ? (i & 1 ? 300.0f : -300.0f) : (float)((double)i / (double)n * 24 - 12);
+        ops->upload(stream, n * sizeof(float), x.host, x.device);
+        double *relu = zeros(n), *relu_d = zeros(n);
+        for (size_t i = 0; i < n; i++) {
+            relu[i] = x.host[i] > 0 ? (double)x.host[i] : 0;
+            relu_d[i] = x.host[i] > 0 ? (double)dy.host[i] : 0;
+        }
+        ops->relu_forward(stream, n, x.device, y.device);
+        ops->relu_backward(stream, n, y.device, dy.device, dx.device);
+        expect("relu", &y, relu, 0);
+        expect("relu gradient", &dx, relu_d, 0);
+        ops->gelu_forward(stream, n, x.device, y.device);
+        ops->gelu_backward(stream, n, x.device, dy.device, dx.device);
+        float *forward = array_read(&y), *backward = array_read(&dx);
+        for (size_t i = 0; i < n; i++) {
+            double at = (double)x.host[i], bound = 1e-6 * fmax(1, fabs(at)), h = 1e-5;
+            double slope = (gelu(at + h) - gelu(at - h)) / (2 * h) * (double)dy.host[i];
+            ck_assert_msg(fabs((double)forward[i] - gelu(at)) <= bound, "gelu(%g) is %g", at, (double)forward[i]);
+            ck_assert_msg(fabs((double)backward[i] - slope) <= 1e-5, "gelu'(%g) is %g, expected %g", at,
+                          (double)backward[i], slope);
+        }
+        free(forward), free(backward);
+        array_free(&x), array_free(&dy), array_free(&y), array_free(&dx);
+    }
+    close_device();
+}
+END_TEST
+
+/* Copies `bytes` to new device memory. */
+static void *upload_new(size_t bytes, const void *host) {
+    void *memory = ops->alloc(device, bytes);
+    ck_assert_ptr_nonnull(memory);
+    ops->upload(stream, bytes, host, memory);
+    return memory;
+}
+
+static struct device_sums read_sums(struct device_sums *sums) {
+    struct device_sums now;
+    ops->download(stream, sizeof now, sums, &now);
+    ck_assert_int_eq(ops->synchronize(stream, NULL), LG_OK);
+    return now;
+}
+
+static void check_softmax(uint32_t rows, uint32_t classes, bool want_gradient) {
+    struct array x = array_new((size_t)rows * classes), g = array_new(x.n);
+    int32_t *labels = calloc(rows + 1u, sizeof *labels);
+    double *want = zeros(x.n), loss = 0;
+    uint64_t correct = 0;
+    for (uint32_t r = 0; r < rows; r++) {
+        const float *row = x.host + (size_t)r * classes;
+        labels[r] = (int32_t)random_below(&source, classes);
+        double total = 0;
+        bool best = true;
+        for (uint32_t i = 0; i < classes; i++) {
+            total += exp((double)row[i]);
+            best = best && row[i] <= row[labels[r]];
+        }
+        loss += log(total) - (double)row[labels[r]];
+        correct += best;
+        for (uint32_t i = 0; i < classes; i++)
+            want[(size_t)r * classes + i] = 0.125 * (exp((double)row[i]) / total - ((int32_t)i == labels[r]));
+    }
+    int32_t *device_labels = upload_new(rows * sizeof *labels, labels);
+    struct device_sums *sums = ops->alloc(device, sizeof *sums);
+    ops->softmax_cross_entropy(stream, rows, classes, x.device, device_labels, 0.125f, want_gradient ? g.device : NULL,
+                               sums);
+    struct device_sums now = read_sums(sums);
+    ck_assert_double_eq_tol(now.loss, loss, 1e-5 * (1 + loss));
+    ck_assert_uint_eq(now.correct, correct);
+    if (want_gradient)
+        expect("softmax gradient", &g, want, 1e-6);
+    else
+        free(want);
+    free(labels);
+    ops->free(device, device_labels), ops->free(device, sums);
+    array_free(&x), array_free(&g);
+}
+
+START_TEST(softmax) {
+    open_device(_i);
+    static const uint32_t shapes[][2] = {{0, 10},  {1, 1},     {1, 2},     {31, 33},
+                                         {33, 10}, {1023, 10}, {301, 256}, {5, 1023}};
+    for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
+        check_softmax(shapes[s][0], shapes[s][1], true);
+        check_softmax(shapes[s][0], shapes[s][1], false);
+    }
+    close_device();
+}
+END_TEST
+
+START_TEST(softmax_counts_ties_and_survives_extremes) {
+    open_device(_i);
+    /* Of equal logits the first counts; large ones must not overflow; a NaN makes its row wrong. */
+    const float logits[5][3] = {{2, 2, 1}, {2, 2, 1}, {1000, -1000, 0}, {-1e30f, 0, 1e30f}, {NAN, 1, 0}};
+    const int32_t labels[5] = {0, 1, 0, 2, 1};
+    static const double losses[4] = {0.86199480, 0.86199480, 0, 0};
+    float *x = upload_new(sizeof logits, logits);
+    int32_t *l = upload_new(sizeof labels, labels);
+    struct device_sums *sums = ops->alloc(device, sizeof *sums);
+    for (int row = 0; row < 4; row++) {
+        ops->softmax_cross_entropy(stream, 1, 3, x + row * 3, l + row, 1, NULL, sums);
+        struct device_sums now = read_sums(sums);
+        ck_assert_double_eq_tol(now.loss, losses[row], 1e-6);
+        ck_assert_uint_eq(now.correct, row != 1);
+    }
+    ops->softmax_cross_entropy(stream, 5, 3, x, l, 1, NULL, sums);
+    struct device_sums all = read_sums(sums);
+    ck_assert(isnan(all.loss));
+    ck_assert_uint_eq(all.correct, 3);
+    ops->free(device, x), ops->free(device, l), ops->free(device, sums);
+    close_device();
+}
+END_TEST
+
+/* dx += rstd (g - mean g - h mean(g h)), with g = gain dy and h = (x - mean) rstd. */
+static void norm_reference(uint32_t rows, uint32_t n, const float *x, const float *gain, const float *bias,
+                           const float *dy, double *y, double *dx, double *dgain, double *dbias) {
+    for (size_t r = 0; r < rows; r++) {
+        double mean = 0, variance = 0, g_mean = 0, gh_mean = 0;
+        const float *row = x + r * n, *d = dy + r * n;
+        for (size_t i = 0; i < n; i++)
+            mean += (double)row[i] / n;
+        for (size_t i = 0; i < n; i++)
+            variance += pow((double)row[i] - mean, 2) / n;
+        double rstd = 1 / sqrt(variance + 1e-5);
+        for (size_t i = 0; i < n; i++) {
+            double h = ((double)row[i] - mean) * rstd, g = (double)gain[i] * (double)d[i];
+            y[r * n + i] = h * (double)gain[i] + (double)bias[i];
+            dgain[i] += (double)d[i] * h;
+            dbias[i] += (double)d[i];
+            g_mean += g / n;
+            gh_mean += g * h / n;
+        }
+        for (size_t i = 0; i < n; i++) {
+            double h = ((double)row[i] - mean) * rstd;
+            dx[r * n + i] += rstd * ((double)gain[i] * (double)d[i] - g_mean - h * gh_mean);
+        }
+    }
+}
+
+START_TEST(norm) {
+    open_device(_i);
+    static const uint32_t shapes[][2] = {{0, 8}, {1, 2}, {31, 33}, {33, 31}, {7, 1023}, {1023, 31}, {300, 128}};
+    for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
+        uint32_t rows = shapes[s][0], n = shapes[s][1];
+        size_t all = (size_t)rows * n;
+        struct array x = array_new(all), gain = array_new(n), bias = array_new(n), y = array_new(all);
+        struct array mean = array_new(rows), rstd = array_new(rows), dy = array_new(all), dx = array_new(all);
+        struct array dgain = array_new(n), dbias = array_new(n);
+        ops->norm_forward(stream, rows, n, 1e-5f, x.device, gain.device, bias.device, y.device, mean.device,
+                          rstd.device);
+        ops->norm_backward(stream, rows, n, x.device, gain.device, mean.device, rstd.device, dy.device, dx.device,
+                           dgain.device, dbias.device);
+        double *wy = zeros(all), *wdx = zeros(all), *wdgain = zeros(n), *wdbias = zeros(n);
+        for (size_t i = 0; i < all; i++)
+            wdx[i] = (double)dx.host[i]; /* backward adds */
+        norm_reference(rows, n, x.host, gain.host, bias.host, dy.host, wy, wdx, wdgain, wdbias);
+        expect("norm", &y, wy, 1e-5);
+        expect("norm dx", &dx, wdx, 1e-4);
+        expect("norm dgain", &dgain, wdgain, 1e-5);
+        expect("norm dbias", &dbias, wdbias, 1e-5);
+        array_free(&x), array_free(&gain), array_free(&bias), array_free(&y), array_free(&mean), array_free(&rstd);
+        array_free(&dy), array_free(&dx), array_free(&dgain), array_free(&dbias);
+    }
+    close_device();
+}
+END_TEST
+
+/* One head of one sequence, in double: probabilities p [time][time], out, and dqkv added up. Row r of a head's query,
+ * key, value lies at qkv[r * stride + {0, all, 2 all}], of its result at out[r * all]. */
+static void attention_reference(size_t time, size_t width, size_t all, const float *qkv, const float *dout, double *out,
+                                double *dqkv) {
+    double scale = 1 / sqrt((double)width), *p = zeros(time), *dp = zeros(time);
+    size_t stride = 3 * all;
+    for (size_t i = 0; i < time; i++) {
+        double total = 0, mean = 0;
+        for (size_t j = 0; j <= i; j++) {
+            p[j] = 0;
+            for (size_t d = 0; d < width; d++)
+                p[j] += scale * (double)qkv[i * stride + d] * (double)qkv[j * stride + all + d];
+            p[j] = exp(p[j]);
+            total += p[j];
+        }
+        for (size_t j = 0; j <= i; j++) {
+            p[j] /= total;
+            dp[j] = 0;
+            for (size_t d = 0; d < width; d++) {
+                out[i * all + d] += p[j] * (double)qkv[j * stride + 2 * all + d];
+                dqkv[j * stride + 2 * all + d] += p[j] * (double)dout[i * all + d];
+                dp[j] += (double)dout[i * all + d] * (double)qkv[j * stride + 2 * all + d];
+            }
+            mean += p[j] * dp[j];
+        }
+        for (size_t j = 0; j <= i; j++) {
+            double ds = scale * p[j] * (dp[j] - mean);
+            for (size_t d = 0; d < width; d++) {
+                dqkv[i * stride + d] += ds * (double)qkv[j * stride + all + d];
+                dqkv[j * stride + all + d] += ds * (double)qkv[i * stride + d];
+            }
+        }
+    }
+    free(p), free(dp);
+}
+
+START_TEST(attention) {
+    open_device(_i);
+    static const struct device_attention shapes[] = {{0, 4, 2, 8},  {2, 0, 2, 8},   {1, 1, 1, 1},  {2, 31, 3, 5},
+                                                     {1, 33, 2, 8}, {3, 100, 2, 7}, {2, 64, 1, 33}};
+    for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
+        const struct device_attention *a = &shapes[s];
+        size_t all = (size_t)a->heads * a->width, rows = (size_t)a->batch * a->time;
+        struct array qkv = array_new(rows * 3 * all), out = array_new(rows * all), dout = array_new(rows * all);
+        struct array dqkv = array_new(rows * 3 * all), saved = array_new(ops->attention_saved(a));
+        ops->attention_forward(stream, a, qkv.device, out.device, saved.device);
+        ops->attention_backward(stream, a, qkv.device, out.device, saved.device, dout.device, dqkv.device);
+        double *want = zeros(out.n), *gradient = zeros(dqkv.n);
+        for (size_t b = 0; b < a->batch; b++)
+            for (size_t h = 0; h < a->heads; h++) {
+                size_t at = b * a->time * all + h * a->width, packed = b * a->time * 3 * all + h * a->width;
+                attention_reference(a->time, a->width, all, qkv.host + packed, dout.host + at, want + at,
+                                    gradient + packed);
+            }
+        expect("attention", &out, want, 1e-5);
+        expect("attention gradient", &dqkv, gradient, 1e-5);
+        array_free(&qkv), array_free(&out), array_free(&dout), array_free(&dqkv), array_free(&saved);
+    }
+    close_device();
+}
+END_TEST
+
+START_TEST(embedding) {
+    open_device(_i);
+    enum { VOCABULARY = 37 };
+    static const uint32_t shapes[][3] = {{0, 4, 8}, {1, 1, 1}, {3, 31, 33}, {2, 33, 31}, {5, 40, 200}};
+    for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
+        uint32_t batch = shapes[s][0], time = shapes[s][1], width = shapes[s][2];
+        size_t rows = (size_t)batch * time, table_n = (size_t)VOCABULARY * width;
+        int32_t *tokens = calloc(rows + 1, sizeof *tokens);
+        for (size_t i = 0; i < rows; i++)
+            tokens[i] = (int32_t)random_below(&source, VOCABULARY);
+        int32_t *device_tokens = upload_new(rows * sizeof *tokens, tokens);
+        struct array table = array_new(table_n), positions = array_new((size_t)time * width);
+        struct array out = array_new(rows * width), dout = array_new(rows * width), bare = array_new(rows * width);
+        struct array dtable = array_new(table_n), dpositions = array_new((size_t)time * width);
+        ops->embedding_forward(stream, batch, time, width, device_tokens, table.device, positions.device, out.device);
+        ops->embedding_forward(stream, batch, time, width, device_tokens, table.device, NULL, bare.device);
+        ops->embedding_backward(stream, batch, time, width, device_tokens, dout.device, dtable.device,
+                                dpositions.device);
+        double *want = zeros(out.n), *want_bare = zeros(out.n), *wt = zeros(table_n), *wp = zeros(dpositions.n);
+        for (size_t i = 0; i < table_n; i++)
+            wt[i] = (double)dtable.host[i]; /* backward adds */
+        for (size_t i = 0; i < out.n; i++) {
+            size_t in_table = (size_t)tokens[i / width] * width + i % width, place = i % ((size_t)time * width);
+            want_bare[i] = (double)table.host[in_table];
+            want[i] = (double)(table.host[in_table] + positions.host[place]);
+            wt[in_table] += (double)dout.host[i];
+            wp[place] += (double)dout.host[i];
+        }
+        expect("embedding", &out, want, 0);
+        expect("embedding without positions", &bare, want_bare, 0);
+        expect("embedding dtable", &dtable, wt, 1e-5);
+        expect("embedding dpositions", &dpositions, wp, 1e-5);
+        free(tokens), ops->free(device, device_tokens);
+        array_free(&table), array_free(&positions), array_free(&out), array_free(&dout), array_free(&bare);
+        array_free(&dtable), array_free(&dpositions);
+    }
+    close_device();
+}
+END_TEST
+
+/* Adds up y, dx and dw over every (result, tap) pair that falls inside the image. */
+static void conv_reference(const struct device_conv *c, const float *x, const float *w, const float *dy, double *y,
+                           double *dx, double *dw) {
+    size_t k = c->kernel, oh = c->height + 2 * c->padding - k + 1, ow = c->width + 2 * c->padding - k + 1;
+    for (size_t out = 0; out < (size_t)c->batch * c->filters * oh * ow; out++) {
+        size_t column = out % ow, row = out / ow % oh, f = out / ow / oh % c->filters, b = out / ow / oh / c->filters;
+        for (size_t tap = 0; tap < (size_t)c->channels * k * k; tap++) {
+            size_t kx = tap % k, ky = tap / k % k, channel = tap / k / k;
+            size_t iy = row + ky - c->padding, ix = column + kx - c->padding; /* wraps below zero: then too large */
+            if (iy >= c->height || ix >= c->width)
+                continue;
+            size_t in = ((b * c->channels + channel) * c->height + iy) * c->width + ix;
+            size_t weight = f * c->channels * k * k + tap;
+            y[out] += (double)w[weight] * (double)x[in];
+            dx[in] += (double)w[weight] * (double)dy[out];
+            dw[weight] += (double)dy[out] * (double)x[in];
+        }
+    }
+}
+
+START_TEST(conv) {
+    open_device(_i);
+    static const struct device_conv shapes[] = {{0, 1, 5, 5, 2, 3, 0},  {1, 1, 1, 1, 1, 1, 0},   {3, 2, 7, 9, 5, 3, 0},
+                                                {2, 3, 8, 8, 4, 5, 2},  {5, 1, 28, 28, 8, 5, 0}, {2, 4, 5, 31, 3, 5, 1},
+                                                {4, 2, 3, 3, 33, 3, 1}, {1, 1, 2, 2, 2, 5, 2}};
+    for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
+        const struct device_conv *c = &shapes[s];
+        size_t places =
+                   (size_t)(c->height + 2 * c->padding - c->kernel + 1) * (c->width + 2 * c->padding - c->kernel + 1),
+               outs = c->batch * c->filters * places;
+        struct array x = array_new((size_t)c->batch * c->channels * c->height * c->width), dx = array_new(x.n);
+        struct array w = array_new((size_t)c->filters * c->channels * c->kernel * c->kernel), dw = array_new(w.n);
+        struct array bias = array_new(c->filters), dbias = array_new(c->filters), y = array_new(outs),
+                     dy = array_new(outs), again = array_new(w.n);
+        ops->conv_forward(stream, c, x.device, w.device, bias.device, y.device);
+        ops->conv_backward(stream, c, x.device, w.device, dy.device, dx.device, dw.device, dbias.device);
+        ops->conv_backward(stream, c, x.device, w.device, dy.device, NULL, again.device, NULL);
+        double *wy = zeros(outs), *wdx = zeros(x.n), *wdw = zeros(w.n), *wdw2 = zeros(w.n), *wdb = zeros(c->filters);
+        for (size_t i = 0; i < outs; i++) {
+            wy[i] = (double)bias.host[i / places % c->filters];
+            wdb[i / places % c->filters] += (double)dy.host[i];
+        }
+        conv_reference(c, x.host, w.host, dy.host, wy, wdx, wdw);
+        memcpy(wdw2, wdw, w.n * sizeof *wdw);
+        expect("conv", &y, wy, 1e-5);
+        expect("conv dx", &dx, wdx, 1e-5);
+        expect("conv dweight", &dw, wdw, 1e-5);
+        expect("conv dweight alone", &again, wdw2, 1e-5);
+        expect("conv dbias", &dbias, wdb, 1e-5);
+        array_free(&x), array_free(&dx), array_free(&w), array_free(&dw), array_free(&bias), array_free(&dbias);
+        array_free(&y), array_free(&dy), array_free(&again);
+    }
+    close_device();
+}
+END_TEST
+
+static void check_pool(const struct device_pool *p) {
+    size_t oh = p->height / p->window, ow = p->width / p->window, outs = p->planes * oh * ow;
+    struct array x = array_new((size_t)p->planes * p->height * p->width), dx = array_new(x.n);
+    for (size_t i = 0; i < x.n; i++)
+        x.host[i] = (float)random_below(&source, 5) - 2; /* few values, so that windows have ties */
+    ops->upload(stream, x.n * sizeof(float), x.host, x.device);
+    struct array y = array_new(outs), dy = array_new(outs);
+    uint8_t *which = ops->alloc(device, outs);
+    ops->pool_forward(stream, p, x.device, y.device, which);
+    ops->pool_backward(stream, p, which, dy.device, dx.device);
+    double *wy = zeros(outs), *wdx = zeros(x.n);
+    for (size_t out = 0; out < outs; out++) {
+        size_t plane = out / ow / oh, row = out / ow % oh, column = out % ow, best = SIZE_MAX;
+        for (size_t k = 0; k < (size_t)p->window * p->window; k++) {
+            size_t at =
+                (plane * p->height + row * p->window + k / p->window) * p->width + column * p->window + k % p->window;
+            if (best == SIZE_MAX || x.host[at] > x.host[best])
+                best = at;
+        }
+        wy[out] = (double)x.host[best];
+        wdx[best] += (double)dy.host[out];
+    }
+    expect("pool", &y, wy, 0);
+    expect("pool dx", &dx, wdx, 0);
+    ops->free(device, which);
+    array_free(&x), array_free(&dx), array_free(&y), array_free(&dy);
+}
+
+START_TEST(pool) {
+    open_device(_i);
+    static const struct device_pool shapes[] = {{0, 4, 4, 2},  {1, 1, 1, 1},   {3, 1, 1, 2},    {5, 7, 9, 2},
+                                                {2, 9, 31, 3}, {4, 24, 24, 2}, {33, 31, 33, 2}, {1, 40, 35, 15}};
+    for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
+        check_pool(&shapes[s]);
+    close_device();
+}
+END_TEST
+
+START_TEST(sparse) {
+    open_device(_i);
+    static const uint32_t shapes[][3] = {{0, 10, 2}, {1, 1, 1}, {31, 33, 3}, {1023, 126, 2}, {33, 1023, 31}};
+    for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
+        uint32_t rows = shapes[s][0], features = shapes[s][1], outputs = shapes[s][2], entries = 0;
+        uint32_t *starts = calloc(rows + 1u, sizeof *starts), *columns = calloc(rows * 9u + 1u, sizeof *columns);
+        for (uint32_t r = 0; r < rows; r++) { /* 0..8 entries a row, columns may repeat */
+            uint32_t count = (uint32_t)random_below(&source, 9);
+            while (count-- > 0)
+                columns[entries++] = (uint32_t)random_below(&source, features);
+            starts[r + 1] = entries;
+        }
+        struct array values = array_new(entries), w = array_new((size_t)features * outputs), dw = array_new(w.n);
+        struct array y = array_new((size_t)rows * outputs), dy = array_new(y.n);
+        uint32_t *device_starts = upload_new((rows + 1) * sizeof *starts, starts);
+        uint32_t *device_columns = upload_new(entries * sizeof *columns, columns);
+        struct device_sparse x = {rows, features, device_starts, device_columns, values.device};
+        ops->sparse_forward(stream, &x, outputs, w.device, y.device);
+        ops->sparse_backward(stream, &x, outputs, dy.device, dw.device);
+        double *wy = zeros(y.n), *wdw = zeros(w.n);
+        for (size_t r = 0; r < rows; r++)
+            for (size_t e = starts[r]; e < starts[r + 1]; e++)
+                for (size_t o = 0; o < outputs; o++) {
+                    wy[r * outputs + o] += (double)values.host[e] * (double)w.host[columns[e] * outputs + o];
+                    wdw[columns[e] * outputs + o] += (double)values.host[e] * (double)dy.host[r * outputs + o];
+                }
+        expect("sparse", &y, wy, 1e-5);
+        expect("sparse dweight", &dw, wdw, 1e-5);
+        free(starts), free(columns), ops->free(device, device_starts), ops->free(device, device_columns);
+        array_free(&values), array_free(&w), array_free(&dw), array_free(&y), array_free(&dy);
+    }
+    close_device();
+}
+END_TEST
+
+START_TEST(events_order_streams) {
+    open_device(_i);
+    struct device_stream *other = ops->stream_open(device);
+    struct device_event *event = ops->event_open(device);
+    ck_assert_ptr_nonnull(other);
+    ck_assert_ptr_nonnull(event);
+    struct array a = array_new(1023), b = array_new(1023);
+    ops->fill(stream, a.n, 3, a.device);
+    ops->event_record(stream, event);
+    ops->event_wait(other, event);
+    ops->copy(other, a.n * sizeof(float), a.device, b.device);
+    ck_assert_int_eq(ops->event_synchronize(event, NULL), LG_OK);
+    ck_assert_int_eq(ops->synchronize(other, NULL), LG_OK);
+    float *now = array_read(&b);
+    for (size_t i = 0; i < b.n; i++)
+        ck_assert(now[i] == 3);
+    free(now);
+    ops->event_close(event);
+    ops->stream_close(other);
+    array_free(&a), array_free(&b);
+    close_device();
+}
+END_TEST
+
+int main(void) {
+    Suite *suite = suite_create("device ops");
+    TCase *tests = tcase_create("every device");
+    tcase_set_timeout(tests, 120);
+    tcase_add_loop_test(tests, vectors, 0, DEVICES);
+    tcase_add_loop_test(tests, biases, 0, DEVICES);
+    tcase_add_loop_test(tests, matmul, 0, DEVICES);
+    tcase_add_loop_test(tests, gemm_ignores_what_beta_zero_overwrites, 0, DEVICES);
+    tcase_add_loop_test(tests, activations, 0, DEVICES);
+    tcase_add_loop_test(tests, softmax, 0, DEVICES);
+    tcase_add_loop_test(tests, softmax_counts_ties_and_survives_extremes, 0, DEVICES);
+    tcase_add_loop_test(tests, norm, 0, DEVICES);
+    tcase_add_loop_test(tests, attention, 0, DEVICES);
+    tcase_add_loop_test(tests, embedding, 0, DEVICES);
+    tcase_add_loop_test(tests, conv, 0, DEVICES);
+    tcase_add_loop_test(tests, pool, 0, DEVICES);
+    tcase_add_loop_test(tests, sparse, 0, DEVICES);
+    tcase_add_loop_test(tests, events_order_streams, 0, DEVICES);
+    suite_add_tcase(suite, tests);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
