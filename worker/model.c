@@ -1,5 +1,6 @@
 #include "worker/model.h"
 
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -50,28 +51,57 @@ static enum lg_status info_check(const struct dataset_info *info, uint32_t batch
     return LG_OK;
 }
 
+struct kind_option {
+    char kind[OPTION_TEXT_BYTES];
+};
+
+static const struct option kind_options[] = {
+    {.key = "kind",
+     .type = OPTION_STRING,
+     .offset = offsetof(struct kind_option, kind),
+     .fallback = "mlp",
+     .help = "what is trained: softmax, mlp, cnn or gpt"},
+};
+const struct option_table model_option_table = {
+    .name = "model",
+    .summary = "the model that a job trains",
+    .options = kind_options,
+    .count = 1,
+    .config_bytes = sizeof(struct kind_option),
+};
+
+/* The entry that "model.kind" names; an error starts with the place of that key. */
+static enum lg_status kind_of(struct config *config, const struct model_kind **kind, struct lg_error *error) {
+    struct kind_option chosen;
+    enum lg_status status = option_apply(&model_option_table, "model.", config, &chosen, error);
+    if (status == LG_OK)
+        status = model_kind_find(chosen.kind, kind, error);
+    const struct config_entry *entry = config ? config_find(config, "model.kind") : NULL;
+    if (status != LG_NOT_FOUND || !entry)
+        return status;
+    char place[256];
+    config_place(entry, place, sizeof place);
+    return lg_fail_prefix(error, status, "%s", place);
+}
+
 enum lg_status model_create(struct config *config, const struct dataset_info *info, struct device *device,
                             uint32_t batch_max, struct model **out, struct lg_error *error) {
     const struct model_kind *kind;
-    struct config_entry *entry = (struct config_entry *)config_find(config, "model.kind");
-    if (!entry)
-        return lg_fail(error, LG_INVALID, "\"model.kind\" is not set: name the model to train");
-    enum lg_status status = model_kind_find(entry->value, &kind, error);
-    if (status != LG_OK) {
-        char place[256];
-        config_place(entry, place, sizeof place);
-        return lg_fail_prefix(error, status, "%s", place);
-    }
-    entry->used = true;
-    status = info_check(info, batch_max, error);
+    void *options = NULL;
+    *out = NULL;
+    enum lg_status status = kind_of(config, &kind, error);
+    if (status == LG_OK)
+        status = info_check(info, batch_max, error);
     if (status != LG_OK)
-        return status;
-    void *options = calloc(1, kind->options->config_bytes);
-    if (!options)
-        return lg_fail(error, LG_NO_MEMORY, "no memory for the options of model \"%s\"", kind->name);
-    status = option_apply(kind->options, "model.", config, options, error);
+        goto out;
+    options = calloc(1, kind->options->config_bytes);
+    if (options)
+        status = option_apply(kind->options, "model.", config, options, error);
+    else
+        status = lg_fail(error, LG_NO_MEMORY, "no memory for the options of model \"%s\"", kind->name);
     if (status == LG_OK)
         status = kind->create(options, info, device, batch_max, out, error);
+out:
     free(options);
     return status;
 }

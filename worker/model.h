@@ -36,6 +36,7 @@ struct model_kind {
                              uint32_t batch_max, struct model **out, struct lg_error *error);
     /* Writes seeded initial values of all tensors into `parameters` (host, flat). */
     void (*initialise)(const struct model *model, uint64_t seed, float *parameters);
+    /* Copies what it needs of the batch, which is the caller's again at once. A loss that is not finite is no error. */
     enum lg_status (*forward)(struct model *model, const struct batch *batch, struct model_result *result,
                               struct lg_error *error);
     /* Mean gradient over the batch's predictions of the last forward. `ready` may be NULL. */
@@ -50,20 +51,21 @@ struct model {
     const struct model_kind *kind;
     struct device *device;
     struct dataset_info info;
-    uint32_t batch_max;               /* samples */
-    struct tensor_spec *tensors;      /* owned */
+    uint32_t batch_max;          /* samples */
+    struct tensor_spec *tensors; /* owned */
     size_t tensor_count;
-    uint64_t elements;                /* total */
-    float *parameters, *gradients;    /* device memory, flat, `elements` each; host memory on the CPU device */
+    uint64_t elements;             /* total */
+    float *parameters, *gradients; /* device memory, flat, `elements` each; host memory on the CPU device */
 };
 
 const struct model_kind *const *model_kinds(size_t *count);
 LG_MUST_CHECK enum lg_status model_kind_find(const char *name, const struct model_kind **out, struct lg_error *error);
 
+extern const struct option_table model_option_table; /* "model.kind" */
+
 /* Creates what `config` says under "model." ("model.kind"); batches may have up to `batch_max` samples. */
-LG_MUST_CHECK enum lg_status model_create(struct config *config, const struct dataset_info *info,
-                                          struct device *device, uint32_t batch_max, struct model **out,
-                                          struct lg_error *error);
+LG_MUST_CHECK enum lg_status model_create(struct config *config, const struct dataset_info *info, struct device *device,
+                                          uint32_t batch_max, struct model **out, struct lg_error *error);
 void model_destroy(struct model *model);
 void model_initialise(const struct model *model, uint64_t seed, float *parameters);
 LG_MUST_CHECK enum lg_status model_forward(struct model *model, const struct batch *batch, struct model_result *result,

@@ -53,7 +53,6 @@ START_TEST(refusals_say_what_is_wrong) {
         const struct dataset_info *info;
         const char *says[3];
     } cases[] = {
-        {"model.hidden=3", &images, {"\"model.kind\""}},
         {"model.kind=cn", &images, {"flag --x", "did you mean \"cnn\"", "softmax, mlp, cnn, gpt"}},
         {"model.kind=mlp model.hidden=0", &images, {"model.hidden"}},
         {"model.kind=mlp model.activation=tanh", &images, {"model.activation", "relu"}},
