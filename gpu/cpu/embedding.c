@@ -34,12 +34,12 @@ static void scatter_columns(void *context, size_t first, size_t last, unsigned t
     (void)thread;
     for (size_t t = 0; e->dpositions && t < e->time; t++)
         memset(e->dpositions + t * e->width + first, 0, (last - first) * sizeof(float));
-    for (size_t r = 0; r < e->rows; r++) {
+    for (size_t r = 0, t = 0; r < e->rows; r++, t = t + 1 < e->time ? t + 1 : 0) {
         const float *from = e->dout + r * e->width + first;
         float *to = e->dtable + (size_t)e->tokens[r] * e->width + first;
         row_add(last - first, from, to, to);
         if (e->dpositions) {
-            float *position = e->dpositions + r % e->time * e->width + first;
+            float *position = e->dpositions + t * e->width + first;
             row_add(last - first, from, position, position);
         }
     }
@@ -67,5 +67,8 @@ void cpu_embedding_backward(struct device_stream *s, uint32_t batch, uint32_t ti
                           .dout = dout,
                           .dtable = dtable,
                           .dpositions = dpositions};
-    cpu_split(cpu_of(s), width, 1 + GRAIN / (e.rows ? e.rows : 1), 16, scatter_columns, &e);
+    if (e.rows)
+        cpu_split(cpu_of(s), width, 1 + GRAIN / e.rows, 16, scatter_columns, &e);
+    else if (dpositions)
+        cpu_fill(s, (size_t)time * width, 0, dpositions);
 }

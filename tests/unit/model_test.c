@@ -92,11 +92,11 @@ START_TEST(tensors_have_the_names_and_shapes_of_their_layers) {
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct model *model = created(cases[i].keys, cases[i].info, 2);
-        const struct tensor_spec *found = NULL;
-        for (size_t t = 0; t < model->tensor_count; t++)
-            if (strcmp(model->tensors[t].name, cases[i].name) == 0)
-                found = &model->tensors[t];
-        ck_assert_msg(found != NULL, "no tensor %s", cases[i].name);
+        size_t t = 0;
+        while (t < model->tensor_count && strcmp(model->tensors[t].name, cases[i].name) != 0)
+            t++;
+        ck_assert_msg(t < model->tensor_count, "no tensor %s", cases[i].name);
+        const struct tensor_spec *found = &model->tensors[t];
         ck_assert_mem_eq(found->shape, cases[i].shape, found->rank * sizeof(uint64_t));
         ck_assert_uint_eq(model->elements, cases[i].elements);
         model_destroy(model);
