@@ -30,11 +30,11 @@ enum {
     WIRE_COVERS_MAX = 256,
     WIRE_UNITS_MAX = 4096, /* entries of one unit table */
     WIRE_PAYLOAD_FRAMES_MAX = 256,
-    WIRE_TENSOR_RECORD_BYTES = 144,  /* one tensor in a tensor table frame */
+    WIRE_TENSOR_RECORD_BYTES = 144,     /* one tensor in a tensor table frame */
     WIRE_TENSORS_MAX = (8 << 20) / 144, /* what fits into the largest frame */
     WIRE_PLACEMENT_MAX = (8 << 20) / 2, /* units of a job: what a placement frame holds */
-    WIRE_PART_BYTES = 1 << 20,       /* what a sender aims at for one part's payload */
-    WIRE_PAYLOAD_BYTES_MAX = 4 << 20 /* what a receiver accepts in one message */
+    WIRE_PART_BYTES = 1 << 20,          /* what a sender aims at for one part's payload */
+    WIRE_PAYLOAD_BYTES_MAX = 4 << 20    /* what a receiver accepts in one message */
 };
 
 enum wire_kind {
@@ -458,10 +458,10 @@ LG_MUST_CHECK enum lg_status wire_decode(const struct wire_bytes *frames, size_t
 /* Bytes of the encoded header, 0 when the message breaks a limit (a count or text above its WIRE_*_MAX, more than
  * WIRE_HEADER_BYTES_MAX in all, an unknown kind); then writes exactly that many. Neither allocates. Texts that are not
  * UTF-8 (a message cut in mid-character, a log) are mended: each bad byte becomes '?'. A double that is
- * not finite (a loss that has diverged) is sent as DBL_MAX, or -DBL_MAX for minus infinity. The raw frames in order follow from the message:
- * wire_raw_frames lists them (pointers into the message's own memory, or, for the tensor table, into `scratch`, a
- * malloc'ed buffer the caller frees; NULL where none was needed). `frames` has room for `capacity`
- * (WIRE_PAYLOAD_FRAMES_MAX + 2 always suffices). */
+ * not finite (a loss that has diverged) is sent as DBL_MAX, or -DBL_MAX for minus infinity. The raw frames in order
+ * follow from the message: wire_raw_frames lists them (pointers into the message's own memory, or, for the tensor
+ * table, into `scratch`, a malloc'ed buffer the caller frees; NULL where none was needed). `frames` has room for
+ * `capacity` (WIRE_PAYLOAD_FRAMES_MAX + 2 always suffices). */
 size_t wire_header_bytes(const struct wire_message *message);
 void wire_header_write(const struct wire_message *message, void *header);
 LG_MUST_CHECK enum lg_status wire_raw_frames(const struct wire_message *message, struct wire_bytes *frames,
