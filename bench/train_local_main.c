@@ -10,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "common/option.h"
 #include "common/random.h"
@@ -21,7 +20,6 @@ struct settings {
     int64_t batch, epochs, steps, threads, seed, staleness, evaluate;
     char updater[OPTION_TEXT_BYTES], device[OPTION_TEXT_BYTES], schedule[OPTION_TEXT_BYTES];
     double lr, momentum, beta1, beta2, epsilon, weight_decay, warmup, lr_final;
-    bool blas_core;
 };
 
 #define ENTRY(key_, type_, fallback_, ...)                                                                             \
@@ -46,7 +44,6 @@ static const struct option options[] = {
           .help = "applies each gradient this many updates late, as asynchronous workers do"),
     ENTRY(device, OPTION_STRING, "cpu", .help = "auto, cpu or cuda:N"),
     ENTRY(threads, OPTION_INT, "1", .least = 0, .most = 256, .help = "threads that compute; 0 takes all cores"),
-    ENTRY(blas_core, OPTION_BOOL, "true", .help = "start OpenBLAS with the kernels that suit the processor best"),
     ENTRY(seed, OPTION_INT, "1", .least = 0, .most = 9007199254740992.0, .help = "of initial values and sample order"),
 };
 #undef ENTRY
@@ -317,18 +314,7 @@ static void print_help(const struct option_table *const *tables, const char *con
     }
 }
 
-/* Starts itself again where OpenBLAS would choose better with a word from us. */
-static void restart_with_blas_core(char **argv) {
-    const char *core = device_blas_core();
-    for (char **word = argv; *word; word++)
-        if (strcmp(*word, "--no-blas_core") == 0 || strcmp(*word, "--no-blas-core") == 0)
-            return;
-    if (core && setenv("OPENBLAS_CORETYPE", core, 1) == 0)
-        execv("/proc/self/exe", argv); /* on failure: go on with what there is */
-}
-
 int main(int argc, char **argv) {
-    restart_with_blas_core(argv);
     struct lg_error error = {0};
     struct training t = {0};
     const struct model_kind *model = NULL;

@@ -1,7 +1,6 @@
 #include "gpu/device.h"
 
 #include <assert.h>
-#include <cblas.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -70,15 +69,4 @@ enum lg_status device_open(const char *spec, unsigned threads, struct device **o
 void device_close(struct device *device) {
     if (device)
         device->ops->close(device);
-}
-
-const char *device_blas_core(void) {
-#if defined(__x86_64__)
-    if (getenv("OPENBLAS_CORETYPE") || strcmp(openblas_get_corename(), "Haswell") != 0)
-        return NULL;
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512dq"))
-        return "SKYLAKEX";
-#endif
-    return NULL;
 }

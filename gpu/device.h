@@ -179,11 +179,6 @@ LG_MUST_CHECK enum lg_status device_open(const char *spec, unsigned threads, str
                                          struct lg_error *error);
 void device_close(struct device *device);
 
-/* The value of OPENBLAS_CORETYPE that a process should be *started* with, or NULL where OpenBLAS chose well by itself.
- * OpenBLAS reads it once, before main, and takes AVX2 kernels for AVX-512 processors younger than itself: half the
- * speed. For those who start trainers; a value already in the environment is respected (NULL). */
-const char *device_blas_core(void);
-
 /* Asserts that a backend fills every slot. */
 void device_ops_check(const struct device_ops *ops);
 

@@ -21,22 +21,49 @@ CPU_BODY relu_gradient_body(size_t n, const float *y, const float *dy, float *dx
 CPU_VARIANTS(relu_gradient, (size_t n, const float *y, const float *dy, float *dx), (n, y, dy, dx))
 
 /* 1 / (1 + e^-2u) with u = sqrt(2/pi) (x + 0.044715 x^3), so that GELU(x) = x * gate(x): tanh u = 2 sigmoid(2u) - 1. */
-CPU_INLINE float gate(float x) {
-    float u = 1.59576912f * (x + 0.044715f * x * x * x);
-    return 1.0f / (1.0f + cpu_exp(-u));
+CPU_INLINE void gate(const cpu_lanes *x_, cpu_lanes *s) {
+    cpu_lanes x = *x_;
+    *s = -1.59576912f * (x + 0.044715f * x * x * x);
+    cpu_exp(s);
+    *s = 1.0f / (1.0f + *s);
 }
 
 CPU_BODY gelu_body(size_t n, const float *x, float *y) {
-    for (size_t i = 0; i < n; i++)
-        y[i] = x[i] * gate(x[i]);
+    for (size_t i = 0; i < n; i += CPU_LANES) {
+        size_t count = n - i < CPU_LANES ? n - i : CPU_LANES;
+        cpu_lanes a = {0}, s;
+        if (count == CPU_LANES)
+            a = CPU_LOAD(x + i);
+        else
+            memcpy(&a, x + i, count * sizeof *x);
+        gate(&a, &s);
+        a *= s;
+        if (count == CPU_LANES)
+            CPU_STORE(y + i, a);
+        else
+            memcpy(y + i, &a, count * sizeof *y);
+    }
 }
 CPU_VARIANTS(gelu, (size_t n, const float *x, float *y), (n, x, y))
 
 /* d(x s)/dx = s + x s (1 - s) 2u' with 2u' = 2 sqrt(2/pi) (1 + 3 * 0.044715 x^2). */
 CPU_BODY gelu_gradient_body(size_t n, const float *x, const float *dy, float *dx) {
-    for (size_t i = 0; i < n; i++) {
-        float s = gate(x[i]), slope = 1.59576912f * (1.0f + 0.134145f * x[i] * x[i]);
-        dx[i] = dy[i] * (s + x[i] * s * (1.0f - s) * slope);
+    for (size_t i = 0; i < n; i += CPU_LANES) {
+        size_t count = n - i < CPU_LANES ? n - i : CPU_LANES;
+        cpu_lanes a = {0}, d = {0}, s;
+        if (count == CPU_LANES) {
+            a = CPU_LOAD(x + i);
+            d = CPU_LOAD(dy + i);
+        } else {
+            memcpy(&a, x + i, count * sizeof *x);
+            memcpy(&d, dy + i, count * sizeof *dy);
+        }
+        gate(&a, &s);
+        d *= s + a * s * (1.0f - s) * (1.59576912f * (1.0f + 0.134145f * a * a));
+        if (count == CPU_LANES)
+            CPU_STORE(dx + i, d);
+        else
+            memcpy(dx + i, &d, count * sizeof *dx);
     }
 }
 CPU_VARIANTS(gelu_gradient, (size_t n, const float *x, const float *dy, float *dx), (n, x, dy, dx))

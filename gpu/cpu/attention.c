@@ -23,8 +23,7 @@ size_t cpu_attention_saved(const struct device_attention *shape) {
 /* x [0, n) becomes softmax(scale * x), x [n, end) zero. */
 CPU_BODY softmax_row_body(size_t n, size_t end, float scale, float *x) {
     float most = cpu_max(n, x) * scale;
-    for (size_t i = 0; i < n; i++)
-        x[i] = cpu_exp(x[i] * scale - most);
+    cpu_exponentials(n, x, scale, most, x);
     float inverse = 1.0f / cpu_sum(n, x);
     for (size_t i = 0; i < n; i++)
         x[i] *= inverse;

@@ -20,7 +20,7 @@ struct span {
     size_t from, to;
 };
 
-static struct span span_inside(size_t out, size_t in, size_t tap, size_t padding) {
+CPU_INLINE struct span span_inside(size_t out, size_t in, size_t tap, size_t padding) {
     size_t from = tap < padding ? padding - tap : 0;
     size_t to = in + padding > tap ? in + padding - tap : 0;
     from = from > out ? out : from;
@@ -28,7 +28,7 @@ static struct span span_inside(size_t out, size_t in, size_t tap, size_t padding
     return (struct span){from, to < from ? from : to};
 }
 
-static void im2col_plane(const struct conv *c, const float *plane, size_t ky, size_t kx, float *column) {
+CPU_BODY im2col_plane(const struct conv *c, const float *plane, size_t ky, size_t kx, float *column) {
     size_t width = c->shape.width, padding = c->shape.padding;
     struct span rows = span_inside(c->out_height, c->shape.height, ky, padding);
     struct span span = span_inside(c->out_width, width, kx, padding);
@@ -40,14 +40,13 @@ static void im2col_plane(const struct conv *c, const float *plane, size_t ky, si
         const float *line = plane + (row + ky - padding) * width;
         for (size_t i = 0; i < span.from; i++)
             column[i] = 0;
-        for (size_t i = span.from; i < span.to; i++)
-            column[i] = line[i + kx - padding];
+        cpu_copy(span.to - span.from, line + span.from + kx - padding, column + span.from);
         for (size_t i = span.to; i < c->out_width; i++)
             column[i] = 0;
     }
 }
 
-static void col2im_plane(const struct conv *c, const float *column, size_t ky, size_t kx, float *plane) {
+CPU_BODY col2im_plane(const struct conv *c, const float *column, size_t ky, size_t kx, float *plane) {
     size_t width = c->shape.width, padding = c->shape.padding;
     struct span rows = span_inside(c->out_height, c->shape.height, ky, padding);
     struct span span = span_inside(c->out_width, width, kx, padding);
@@ -60,16 +59,17 @@ static void col2im_plane(const struct conv *c, const float *column, size_t ky, s
 }
 
 /* image [channels][height][width] -> columns [taps][places] */
-static void im2col(const struct conv *c, const float *image, float *columns) {
+CPU_BODY im2col_body(const struct conv *c, const float *image, float *columns) {
     size_t plane = (size_t)c->shape.height * c->shape.width, kernel = c->shape.kernel;
     for (size_t channel = 0; channel < c->shape.channels; channel++)
         for (size_t ky = 0; ky < kernel; ky++)
             for (size_t kx = 0; kx < kernel; kx++, columns += c->places)
                 im2col_plane(c, image + channel * plane, ky, kx, columns);
 }
+CPU_VARIANTS(im2col, (const struct conv *c, const float *image, float *columns), (c, image, columns))
 
 /* Overwrites image [channels][height][width] with the sums of columns [taps][places]. */
-static void col2im(const struct conv *c, const float *columns, float *image) {
+CPU_BODY col2im_body(const struct conv *c, const float *columns, float *image) {
     size_t plane = (size_t)c->shape.height * c->shape.width, kernel = c->shape.kernel;
     memset(image, 0, c->shape.channels * plane * sizeof *image);
     for (size_t channel = 0; channel < c->shape.channels; channel++)
@@ -77,6 +77,7 @@ static void col2im(const struct conv *c, const float *columns, float *image) {
             for (size_t kx = 0; kx < kernel; kx++, columns += c->places)
                 col2im_plane(c, columns, ky, kx, image + channel * plane);
 }
+CPU_VARIANTS(col2im, (const struct conv *c, const float *columns, float *image), (c, columns, image))
 
 static void conv_images(void *context, size_t first, size_t last, unsigned thread) {
     struct conv *c = context;

@@ -76,28 +76,61 @@ typedef float cpu_lanes __attribute__((vector_size(32), aligned(4), may_alias));
 
 #define CPU_INLINE static inline __attribute__((always_inline))
 
-/* e^x within 4e-7 of its value for -87 <= x <= 88, and clamped to that interval; NaN stays NaN. x = n ln2 + r with
- * |r| <= ln2 / 2 (n by adding and taking away 1.5 * 2^23; ln2 in two parts so that n times the first is exact), e^r by
- * its Taylor polynomial of degree 6 (next term: 1.2e-7), 2^n by adding n to the exponent. No libm, so loops vectorise.
- */
-CPU_INLINE float cpu_exp(float x) {
-    x = x < -87.0f ? -87.0f : x;
-    x = x > 88.0f ? 88.0f : x;
-    float shifted = x * 1.44269504f + 12582912.0f;
-    float n = shifted - 12582912.0f;
-    float r = (x - n * 0x1.62ep-1f) - n * 3.19461849e-5f;
-    float p = 1.0f / 720;
-    p = p * r + 1.0f / 120;
+typedef int32_t cpu_ints __attribute__((vector_size(32), aligned(4), may_alias));
+typedef float cpu_quad __attribute__((vector_size(16), aligned(4), may_alias));
+
+#define CPU_LOAD(x) (*(const cpu_lanes *)(x))
+#define CPU_STORE(x, value) (*(cpu_lanes *)(x) = (value))
+/* Per lane: mask ? a : b, for masks that a comparison gave. */
+#define CPU_SELECT(mask, a, b) ((cpu_lanes)(((cpu_ints)(a) & (mask)) | ((cpu_ints)(b) & ~(mask))))
+
+/* x becomes e^x within 4e-7 of its value for -87 <= x <= 88; beyond, x counts as the nearer of the two; NaN stays NaN.
+ * x = n ln2 + r with |r| <= ln2 / 2 (n by adding and taking away 1.5 * 2^23; ln2 in two parts so that n times the first
+ * is exact), e^r by its Taylor polynomial of degree 6 (next term: 1.2e-7), 2^n by adding n to the exponent. Vectors, as
+ * compilers make branches of the limits and then no vectors of the loop. */
+CPU_INLINE void cpu_exp(cpu_lanes *x_) {
+    cpu_lanes x = *x_, least = {0}, most = {0};
+    least = least - 87.0f;
+    most = most + 88.0f;
+    x = CPU_SELECT(x < least, least, x);
+    x = CPU_SELECT(x > most, most, x);
+    cpu_lanes shifted = x * 1.44269504f + 12582912.0f;
+    cpu_lanes n = shifted - 12582912.0f;
+    cpu_lanes r = (x - n * 0x1.62ep-1f) - n * 3.19461849e-5f;
+    cpu_lanes p = r * (1.0f / 720) + 1.0f / 120;
     p = p * r + 1.0f / 24;
     p = p * r + 1.0f / 6;
     p = p * r + 0.5f;
     p = p * r * r + r + 1.0f;
-    uint32_t exponent, bits;
-    memcpy(&exponent, &shifted, sizeof exponent);
-    memcpy(&bits, &p, sizeof bits);
-    bits += exponent << 23;
-    memcpy(&p, &bits, sizeof p);
-    return p;
+    *x_ = (cpu_lanes)((cpu_ints)p + ((cpu_ints)shifted << 23));
+}
+
+/* y = e^(scale * x - shift); may be in place. */
+CPU_INLINE void cpu_exponentials(size_t n, const float *x, float scale, float shift, float *y) {
+    size_t i = 0;
+    for (; i + CPU_LANES <= n; i += CPU_LANES) {
+        cpu_lanes e = CPU_LOAD(x + i) * scale - shift;
+        cpu_exp(&e);
+        CPU_STORE(y + i, e);
+    }
+    if (i < n) {
+        cpu_lanes e = {0};
+        memcpy(&e, x + i, (n - i) * sizeof *x);
+        e = e * scale - shift;
+        cpu_exp(&e);
+        memcpy(y + i, &e, (n - i) * sizeof *y);
+    }
+}
+
+/* Short copies, for which memcpy is a call too many. */
+CPU_INLINE void cpu_copy(size_t n, const float *x, float *y) {
+    size_t i = 0;
+    for (; i + CPU_LANES <= n; i += CPU_LANES)
+        CPU_STORE(y + i, CPU_LOAD(x + i));
+    for (; i + 4 <= n; i += 4)
+        *(cpu_quad *)(y + i) = *(const cpu_quad *)(x + i);
+    for (; i < n; i++)
+        y[i] = x[i];
 }
 
 /* Sums of x, of x*y and of (x - mean)^2 over n elements, in CPU_UNROLL * CPU_LANES partial sums. */
@@ -117,7 +150,7 @@ CPU_INLINE float cpu_exp(float x) {
     return total;
 
 CPU_INLINE float cpu_sum(size_t n, const float *x){
-#define LANES_OF(at) (*(const cpu_lanes *)(x + (at)))
+#define LANES_OF(at) CPU_LOAD(x + (at))
 #define ONE_OF(at) (x[at])
     CPU_REDUCE(n, ONE_OF, LANES_OF)
 #undef LANES_OF
@@ -125,7 +158,7 @@ CPU_INLINE float cpu_sum(size_t n, const float *x){
 }
 
 CPU_INLINE float cpu_dot(size_t n, const float *x, const float *y){
-#define LANES_OF(at) (*(const cpu_lanes *)(x + (at)) * *(const cpu_lanes *)(y + (at)))
+#define LANES_OF(at) (CPU_LOAD(x + (at)) * CPU_LOAD(y + (at)))
 #define ONE_OF(at) (x[at] * y[at])
     CPU_REDUCE(n, ONE_OF, LANES_OF)
 #undef LANES_OF
@@ -133,7 +166,7 @@ CPU_INLINE float cpu_dot(size_t n, const float *x, const float *y){
 }
 
 CPU_INLINE float cpu_square_distance(size_t n, const float *x, float mean){
-#define LANES_OF(at) ((*(const cpu_lanes *)(x + (at)) - mean) * (*(const cpu_lanes *)(x + (at)) - mean))
+#define LANES_OF(at) ((CPU_LOAD(x + (at)) - mean) * (CPU_LOAD(x + (at)) - mean))
 #define ONE_OF(at) ((x[at] - mean) * (x[at] - mean))
     CPU_REDUCE(n, ONE_OF, LANES_OF)
 #undef LANES_OF

@@ -12,31 +12,54 @@ struct pool {
     uint8_t *which;
 };
 
-/* One result row from windows of 2: `above` and `below` are the two lines. The first of equal ones wins, so a later one
- * must be larger. */
-CPU_BODY pair_row_body(size_t n, const float *above, const float *below, float *y, uint8_t *which) {
-    for (size_t i = 0; i < n; i++) {
+typedef int32_t quad_ints __attribute__((vector_size(16), aligned(4), may_alias));
+typedef uint8_t quad_bytes __attribute__((vector_size(4), aligned(1), may_alias));
+#define QUAD(x) (*(const cpu_quad *)(x))
+#define EVEN(a, b) __builtin_shufflevector((a), (b), 0, 2, 4, 6)
+#define ODD(a, b) __builtin_shufflevector((a), (b), 1, 3, 5, 7)
+#define SELECT(mask, a, b) (((quad_ints)(a) & (mask)) | ((quad_ints)(b) & ~(mask)))
+
+/* One result row from windows of 2, four at a time: `above` and `below` are the two lines. The first of equal ones
+ * wins, so a later one must be larger. */
+static void pair_row(size_t n, const float *above, const float *below, float *y, uint8_t *which) {
+    size_t i = 0;
+    for (; i + 4 <= n; i += 4) {
+        cpu_quad a0 = QUAD(above + 2 * i), a1 = QUAD(above + 2 * i + 4);
+        cpu_quad b0 = QUAD(below + 2 * i), b1 = QUAD(below + 2 * i + 4);
+        cpu_quad a = EVEN(a0, a1), b = ODD(a0, a1), c = EVEN(b0, b1), d = ODD(b0, b1);
+        quad_ints right = b > a, lower_right = d > c;
+        cpu_quad upper = (cpu_quad)SELECT(right, b, a), lower = (cpu_quad)SELECT(lower_right, d, c);
+        quad_ints down = lower > upper; /* masks are -1 where true */
+        *(cpu_quad *)(y + i) = (cpu_quad)SELECT(down, lower, upper);
+        quad_ints at = SELECT(down, 2 - lower_right, -right);
+        *(quad_bytes *)(which + i) = __builtin_convertvector(at, quad_bytes);
+    }
+    for (; i < n; i++) {
         float a = above[2 * i], b = above[2 * i + 1], c = below[2 * i], d = below[2 * i + 1];
         float upper = b > a ? b : a, lower = d > c ? d : c;
-        unsigned upper_at = b > a, lower_at = 2u + (d > c);
         y[i] = lower > upper ? lower : upper;
-        which[i] = (uint8_t)(lower > upper ? lower_at : upper_at);
+        which[i] = (uint8_t)(lower > upper ? 2 + (d > c) : b > a);
     }
 }
-CPU_VARIANTS(pair_row, (size_t n, const float *above, const float *below, float *restrict y, uint8_t *restrict which),
-             (n, above, below, y, which))
 
-CPU_BODY pair_row_gradient_body(size_t n, const uint8_t *which, const float *dy, float *above, float *below) {
-    for (size_t i = 0; i < n; i++) {
+static void pair_row_gradient(size_t n, const uint8_t *which, const float *dy, float *above, float *below) {
+    size_t i = 0;
+    for (; i + 4 <= n; i += 4) {
+        quad_ints at = __builtin_convertvector(*(const quad_bytes *)(which + i), quad_ints);
+        quad_ints d = *(const quad_ints *)(dy + i);
+        quad_ints zero = d & (at == 0), one = d & (at == 1), two = d & (at == 2), three = d & (at == 3);
+        *(quad_ints *)(above + 2 * i) = __builtin_shufflevector(zero, one, 0, 4, 1, 5);
+        *(quad_ints *)(above + 2 * i + 4) = __builtin_shufflevector(zero, one, 2, 6, 3, 7);
+        *(quad_ints *)(below + 2 * i) = __builtin_shufflevector(two, three, 0, 4, 1, 5);
+        *(quad_ints *)(below + 2 * i + 4) = __builtin_shufflevector(two, three, 2, 6, 3, 7);
+    }
+    for (; i < n; i++) {
         above[2 * i] = which[i] == 0 ? dy[i] : 0;
         above[2 * i + 1] = which[i] == 1 ? dy[i] : 0;
         below[2 * i] = which[i] == 2 ? dy[i] : 0;
         below[2 * i + 1] = which[i] == 3 ? dy[i] : 0;
     }
 }
-CPU_VARIANTS(pair_row_gradient,
-             (size_t n, const uint8_t *which, const float *dy, float *restrict above, float *restrict below),
-             (n, which, dy, above, below))
 
 static void window_row(const struct pool *p, const float *lines, float *y, uint8_t *which) {
     size_t window = p->shape.window, width = p->shape.width;

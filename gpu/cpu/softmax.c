@@ -4,6 +4,7 @@
 enum { GRAIN = 4096 /* logits */ };
 
 struct softmax {
+    struct cpu_device *device;
     size_t classes;
     const float *logits;
     const int32_t *labels;
@@ -13,16 +14,12 @@ struct softmax {
     uint64_t correct[CPU_THREADS_MAX];
 };
 
-CPU_BODY exponentials_body(size_t n, const float *x, float most, float *y) {
-    for (size_t i = 0; i < n; i++)
-        y[i] = cpu_exp(x[i] - most);
+/* e (may be x) = e^(x - most), *total its sum. */
+CPU_BODY row_body(size_t n, const float *x, float most, float *e, float *total) {
+    cpu_exponentials(n, x, 1, most, e);
+    *total = cpu_sum(n, e);
 }
-CPU_VARIANTS(exponentials, (size_t n, const float *x, float most, float *y), (n, x, most, y))
-
-CPU_BODY row_sum_body(size_t n, const float *x, float *total) {
-    *total = cpu_sum(n, x);
-}
-CPU_VARIANTS(row_sum, (size_t n, const float *x, float *total), (n, x, total))
+CPU_VARIANTS(row, (size_t n, const float *x, float most, float *e, float *total), (n, x, most, e, total))
 
 CPU_BODY row_most_body(size_t n, const float *x, float *most) {
     *most = cpu_max(n, x);
@@ -45,26 +42,18 @@ static bool row_is_correct(const float *x, size_t classes, size_t label, float m
 static void softmax_rows(void *context, size_t first, size_t last, unsigned thread) {
     struct softmax *m = context;
     size_t n = m->classes;
-    float block[256], *room = block;
-    if (!m->gradient && n > sizeof block / sizeof *block)
-        room = NULL;
-    double loss = 0;
-    uint64_t correct = 0;
+    float *room = m->gradient ? NULL : cpu_scratch_get(m->device, thread, n);
+    if (!m->gradient && !room)
+        return;
     for (size_t r = first; r < last; r++) {
         const float *x = m->logits + r * n;
-        size_t label = (size_t)m->labels[r];
-        float most, total = 0, at_label = x[label];
-        row_most(n, x, &most);
-        correct += row_is_correct(x, n, label, most);
         float *e = m->gradient ? m->gradient + r * n : room;
-        if (e) {
-            exponentials(n, x, most, e);
-            row_sum(n, e, &total);
-        } else {
-            for (size_t i = 0; i < n; i++)
-                total += cpu_exp(x[i] - most);
-        }
-        loss += log((double)total) - ((double)at_label - (double)most);
+        size_t label = (size_t)m->labels[r];
+        float most, total, at_label = x[label];
+        row_most(n, x, &most);
+        m->correct[thread] += row_is_correct(x, n, label, most);
+        row(n, x, most, e, &total);
+        m->loss[thread] += log((double)total) - ((double)at_label - (double)most);
         if (m->gradient) {
             float factor = m->scale / total;
             for (size_t i = 0; i < n; i++)
@@ -72,13 +61,16 @@ static void softmax_rows(void *context, size_t first, size_t last, unsigned thre
             e[label] -= m->scale;
         }
     }
-    m->loss[thread] = loss;
-    m->correct[thread] = correct;
 }
 
 void cpu_softmax_cross_entropy(struct device_stream *s, uint32_t rows, uint32_t classes, const float *logits,
                                const int32_t *labels, float scale, float *gradient, struct device_sums *sums) {
-    struct softmax m = {.classes = classes, .logits = logits, .labels = labels, .scale = scale, .gradient = gradient};
+    struct softmax m = {.device = cpu_of(s),
+                        .classes = classes,
+                        .logits = logits,
+                        .labels = labels,
+                        .scale = scale,
+                        .gradient = gradient};
     *sums = (struct device_sums){0};
     if (classes)
         cpu_split(cpu_of(s), rows, 1 + GRAIN / classes, 1, softmax_rows, &m);

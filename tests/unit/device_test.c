@@ -77,12 +77,6 @@ START_TEST(a_missing_op_aborts) {
 }
 END_TEST
 
-START_TEST(a_set_core_type_is_respected) {
-    ck_assert_int_eq(setenv("OPENBLAS_CORETYPE", "Haswell", 1), 0);
-    ck_assert_ptr_null(device_blas_core());
-}
-END_TEST
-
 int main(void) {
     Suite *suite = suite_create("device");
     TCase *tests = tcase_create("open");
@@ -92,7 +86,6 @@ int main(void) {
     tcase_add_test(tests, what_is_not_there_is_an_error_and_never_another_device);
     tcase_add_test(tests, memory_that_is_not_there_is_null);
     tcase_add_test_raise_signal(tests, a_missing_op_aborts, SIGABRT);
-    tcase_add_test(tests, a_set_core_type_is_respected);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
