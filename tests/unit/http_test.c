@@ -17,6 +17,8 @@ static pthread_t thread;
 static bool closed;
 static char reply[1 << 20];
 
+static char metrics_text[] = "a 1\n";
+
 static void produce_metrics(void *data, struct http_reply *out) {
     out->content_type = "application/openmetrics-text";
     buf_printf(&out->body, "%s", (const char *)data);
@@ -35,7 +37,7 @@ static void produce_sick(void *data, struct http_reply *out) {
 }
 
 static const struct http_route routes[] = {
-    {.path = "/metrics", .produce = produce_metrics, .data = (void *)(uintptr_t) "a 1\n"},
+    {.path = "/metrics", .produce = produce_metrics, .data = metrics_text},
     {.path = "/large", .produce = produce_large},
     {.path = "/healthz", .open = true, .produce = produce_sick},
 };
@@ -89,8 +91,8 @@ static int ask(const char *request) {
         at += (size_t)got;
     reply[at] = '\0';
     close(fd);
-    if (at > 0)
-        ck_assert_int_eq(sscanf(reply, "HTTP/1.1 %d", &status), 1);
+    if (strncmp(reply, "HTTP/1.1 ", 9) == 0)
+        status = (int)strtol(reply + 9, NULL, 10);
     return status;
 }
 
@@ -166,16 +168,14 @@ START_TEST(survives_garbage) {
     start(&(struct http_options){0});
     ask("\xff\xfe garbage\r\n\r\n\r\n");
     ask("GET\r\n\r\n");
-    char *long_request = malloc(70000);
-    memset(long_request, 'a', 69999);
-    memcpy(long_request, "GET /", 5);
-    memcpy(long_request + 69000, " HTTP/1.1\r\n\r\n", 14);
+    static char path[69000];
+    memset(path, 'a', sizeof path);
     int fd = dial(); /* more than a connection may hold: the server answers or cuts */
-    ck_assert_int_gt(send(fd, long_request, 69014, MSG_NOSIGNAL), 0);
+    ck_assert_int_eq(send(fd, "GET /", 5, MSG_NOSIGNAL), 5);
+    ck_assert_int_gt(send(fd, path, sizeof path, MSG_NOSIGNAL), 0);
     while (recv(fd, reply, sizeof reply, 0) > 0)
         continue;
     close(fd);
-    free(long_request);
     ck_assert_int_eq(ask(REQUEST("GET /metrics", LOCAL)), 200);
     finish();
 }

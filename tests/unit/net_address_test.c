@@ -53,7 +53,7 @@ END_TEST
 START_TEST(refuses_a_long_host) {
     char text[600], endpoint[NET_ENDPOINT_BYTES];
     memset(text, 'a', sizeof text);
-    strcpy(text + 500, ":80");
+    memcpy(text + 500, ":80", sizeof ":80");
     ck_assert_int_eq(net_endpoint_parse(text, false, endpoint, NULL), LG_INVALID);
 }
 END_TEST
