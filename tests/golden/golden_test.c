@@ -142,11 +142,8 @@ static const struct golden {
                      .units_repeated = 1}}},
     {"push_reply_cuts",
      {.kind = WIRE_PUSH_REPLY,
-      .push_reply = {.seq = 301,
-                     .status = LG_INVALID,
-                     .reason = "the batch [4096, 4160) straddles 2 marks",
-                     .cuts = positions,
-                     .cut_count = 2}}},
+      .push_reply =
+          {.seq = 301, .weight = 1.0F, .version = 41, .units_applied = 1, .cuts = positions, .cut_count = 2}}},
     {"push_reply_values", {.kind = WIRE_PUSH_REPLY, .push_reply = {.seq = 303, .weight = 1.0F, .version = 5}, VALUES}},
     {"pull",
      {.kind = WIRE_PULL,
