@@ -5,6 +5,8 @@
 #ifndef LAGOON_SERVER_ISA_H
 #define LAGOON_SERVER_ISA_H
 
+#include <stdbool.h>
+
 #include "common/status.h"
 
 enum isa { ISA_BASE, ISA_AVX2, ISA_AVX512, ISA_COUNT };

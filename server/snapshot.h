@@ -19,4 +19,14 @@ struct snapshot {
 void snapshot_retain(struct snapshot *snapshot);
 void snapshot_release(struct snapshot *snapshot);
 
+struct snapshot_pool;
+
+/* Keeps up to `spare_bytes` of returned buffers for the next snapshots. NULL when there is no memory. */
+struct snapshot_pool *snapshot_pool_new(size_t spare_bytes);
+/* The owner's thread. Snapshots that are still held stay valid; the last release frees the pool. */
+void snapshot_pool_free(struct snapshot_pool *pool);
+
+/* The owner's thread: a copy of `elements` values, held once by the caller; NULL when there is no memory. */
+struct snapshot *snapshot_take(struct snapshot_pool *pool, const float *values, uint32_t elements, uint64_t version);
+
 #endif

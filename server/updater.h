@@ -1,8 +1,8 @@
 /* Updaters: the optimizers that run on the shard. One file under server/updaters/ and one line in updater.def add one.
  *
- * The shard decides scalars once per push and unit (updater_scalars: decisions, recorded as bits), then applies them in
- * chunks of up to UPDATER_CHUNK elements with a kernel that uses + - * / sqrt and compares only. Where the staleness
- * weight enters each rule: docs and ../shared algorithms "Where the weight goes". */
+ * The shard decides scalars once per push and unit (`decide`: a pure function of the recorded decision), then applies
+ * them in chunks of up to UPDATER_CHUNK elements with a kernel that uses + - * / sqrt and compares only. Where the
+ * staleness weight enters each rule is said in its file. */
 #ifndef LAGOON_SERVER_UPDATER_H
 #define LAGOON_SERVER_UPDATER_H
 
@@ -41,7 +41,9 @@ struct updater {
     size_t param_count;
     uint32_t state_count; /* f32 arrays of the unit's size, zero at first */
     uint32_t scalar_count;
-    /* values[param_count] as configured; fills scalars[scalar_count]. May use libm: its result is a decision. */
+    bool no_weight_decay; /* jobs that ask for weight decay are refused */
+    /* values[param_count] as configured; fills scalars[scalar_count]. Replay decides again from the recorded moment, so
+     * the bits must agree everywhere: + - * / and sqrt only, no libm. */
     void (*decide)(const double *values, const struct updater_moment *moment, float *scalars);
     updater_apply_fn *const *apply; /* [ISA_COUNT]; NULL where the build lacks the set */
 };

@@ -1,0 +1,54 @@
+#include "server/policy.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "server/policies/policies.h"
+#include "server/registry.h"
+
+#define X(symbol) &policy_##symbol,
+static const struct policy *const table[] = {
+#include "server/policy.def"
+};
+#undef X
+
+enum { COUNT = sizeof table / sizeof *table };
+
+const struct policy *const *policies(size_t *count) {
+    *count = COUNT;
+    return table;
+}
+
+enum lg_status policy_find(const char *name, const struct policy **out, struct lg_error *error) {
+    const char *names[COUNT + 1] = {NULL};
+    for (size_t i = 0; i < COUNT; i++) {
+        names[i] = table[i]->name;
+        if (strcmp(table[i]->name, name) == 0) {
+            *out = table[i];
+            return LG_OK;
+        }
+    }
+    return registry_unknown("staleness policy", name, names, error);
+}
+
+enum lg_status policy_configure(struct config *job, const struct policy **policy, double values[POLICY_PARAMS_MAX],
+                                struct lg_error *error) {
+    const struct policy *found = NULL;
+    enum lg_status status = policy_find(config_take_text(job, "staleness.policy", "polynomial"), &found, error);
+    if (status != LG_OK)
+        return status;
+    struct registry_param params[POLICY_PARAMS_MAX];
+    assert(found->param_count <= POLICY_PARAMS_MAX);
+    for (size_t i = 0; i < found->param_count; i++) {
+        const struct policy_param *param = &found->params[i];
+        params[i] = (struct registry_param){param->name, param->fallback, param->least, param->most, param->help};
+    }
+    char owner[64];
+    snprintf(owner, sizeof owner, "staleness policy \"%s\"", found->name);
+    status =
+        registry_read_params(job, "staleness.", "staleness.policy", owner, params, found->param_count, values, error);
+    if (status == LG_OK)
+        *policy = found;
+    return status;
+}

@@ -1,0 +1,49 @@
+#include "server/unit.h"
+
+#include <string.h>
+
+static const float *negated(const float *from, size_t n, float *scratch) {
+    for (size_t i = 0; i < n; i++)
+        scratch[i] = -from[i];
+    return scratch;
+}
+
+static void average(float *restrict w, const float *restrict from, size_t n, float rate) {
+    for (size_t i = 0; i < n; i++)
+        w[i] += rate * (from[i] - w[i]);
+}
+
+void unit_apply(struct unit *unit, const struct unit_change *change, const uint8_t *payload) {
+    _Alignas(64) float scratch[UPDATER_CHUNK];
+    for (size_t first = 0; first < unit->elements; first += UPDATER_CHUNK) {
+        size_t n = unit->elements - first < UPDATER_CHUNK ? unit->elements - first : UPDATER_CHUNK;
+        const float *values = change->codec->decode(payload, first, n, scratch);
+        float *states[UPDATER_STATES_MAX];
+        switch (change->kind) {
+        case UNIT_CHANGE_UPDATE:
+            for (int i = 0; i < UPDATER_STATES_MAX; i++)
+                states[i] = unit->states[i] ? unit->states[i] + first : NULL;
+            if (change->negate)
+                values = negated(values, n, scratch);
+            change->apply(unit->values + first, states, values, n, change->scalars);
+            break;
+        case UNIT_CHANGE_ASSIGN:
+            memcpy(unit->values + first, values, n * sizeof *values);
+            break;
+        case UNIT_CHANGE_AVERAGE:
+            average(unit->values + first, values, n, change->rate);
+            break;
+        }
+    }
+}
+
+void unit_touch(struct unit *unit, uint64_t at_least) {
+    unit->version = unit->version + 1 > at_least ? unit->version + 1 : at_least;
+    unit_forget_snapshot(unit);
+}
+
+void unit_forget_snapshot(struct unit *unit) {
+    if (unit->snapshot)
+        snapshot_release(unit->snapshot);
+    unit->snapshot = NULL;
+}

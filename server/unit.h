@@ -1,0 +1,46 @@
+/* One unit of a job on a shard: a block of parameters with its optimizer state, version and step count. */
+#ifndef LAGOON_SERVER_UNIT_H
+#define LAGOON_SERVER_UNIT_H
+
+#include "common/tensor.h"
+#include "server/payload.h"
+#include "server/snapshot.h"
+#include "server/updater.h"
+
+struct unit {
+    uint32_t number; /* within the job */
+    uint32_t elements;
+    const struct tensor_spec *tensor;
+    float *values;                     /* [elements], in the job's segment */
+    float *states[UPDATER_STATES_MAX]; /* [elements] each, private */
+    uint64_t version;                  /* rises with every change; 0: never set */
+    uint64_t steps;                    /* applied updates */
+    bool initialised;
+    struct snapshot *snapshot; /* of the current version, or NULL */
+    uint64_t seen;             /* serial of the last message that named it */
+};
+
+enum unit_change_kind {
+    UNIT_CHANGE_UPDATE,  /* the updater consumes the payload as a gradient */
+    UNIT_CHANGE_ASSIGN,  /* w = payload */
+    UNIT_CHANGE_AVERAGE, /* w += rate * (payload - w) */
+};
+
+/* What a push does to one unit. */
+struct unit_change {
+    enum unit_change_kind kind;
+    const struct payload_codec *codec;
+    bool negate; /* UPDATE: the payload points along the wanted move */
+    updater_apply_fn *apply;
+    float scalars[UPDATER_SCALARS_MAX];
+    float rate;
+};
+
+/* Decodes and applies in cache-sized chunks. Bits depend on the change, the payload and the unit alone. */
+void unit_apply(struct unit *unit, const struct unit_change *change, const uint8_t *payload);
+
+/* The unit has changed: it gets the least version above its own and `at_least`, and its snapshot goes. */
+void unit_touch(struct unit *unit, uint64_t at_least);
+void unit_forget_snapshot(struct unit *unit);
+
+#endif
