@@ -5,8 +5,15 @@
  *
  *   shard_receive -> one switch over the kind -> handler -> decide (staleness, weight, scalars) -> apply -> reply
  *
- * Units are all units of the job placed on this shard; unknown job, unit, session, wrong length, wrong map version: an
- * ERROR or a reply with a status and a reason, never silence. */
+ * Units are all units of the job placed on this shard. Unknown job, unit, session, wrong length, wrong map version: an
+ * answer with a status and a reason, never silence. Every PUSH is answered by a PUSH_REPLY, also when it is refused; a
+ * refused HELLO or PULL by an ERROR (`seq` is the pull's tag); commands by ACK, MARKS_REPLY, LEDGER_REPLY.
+ *
+ * What the payload of a push means: with sign DESCEND it is a gradient for the job's updater, with sign ADD (deltas)
+ * its negative is. Tensors with update ASSIGN take the payload as it is; with AVERAGE w += s * min(1, lr_factor) *
+ * (payload - w). INITIAL parts overwrite until the first gradient was applied, afterwards they count as repeated.
+ * Frozen tensors count as applied and stay as they are. Weight zero: LG_DROPPED, samples are consumed, nothing is
+ * applied. */
 #ifndef LAGOON_SERVER_SHARD_H
 #define LAGOON_SERVER_SHARD_H
 
@@ -40,6 +47,7 @@ struct shard_decision {
     float weight;
     float learning_rate;         /* schedule value for this push */
     uint64_t version_after;      /* of the job, once the part is applied */
+    uint64_t samples_after;      /* applied to the job, likewise */
     const uint64_t *unit_steps;  /* [unit_count] applied updates per unit after this part; 0: unit skipped */
     const uint8_t *unit_applied; /* [unit_count] 1: apply, 0: its samples were applied before */
 };
@@ -60,8 +68,11 @@ struct shard_sink {
      * of snapshots[i]: to keep it longer, retain the snapshot. */
     void (*send)(void *context, uint64_t route, const struct wire_message *message, struct snapshot *const *snapshots,
                  size_t snapshot_count);
-    /* May be NULL. Called before the part is applied. */
+    /* May be NULL. Called before the part is applied. With `push` NULL the decision is only that a push that will get
+     * no more parts counts as done: version_after and samples_after. */
     void (*decide)(void *context, const struct shard_decision *decision, const struct wire_message *push);
+    /* May be NULL. A clock for the statistics of apply times; nothing else depends on it. */
+    int64_t (*clock_ns)(void *context);
 };
 
 LG_MUST_CHECK enum lg_status shard_new(const struct shard_config *config, const struct shard_sink *sink,
@@ -74,7 +85,8 @@ void shard_receive(struct shard *shard, const struct shard_input *input);
 /* An answer to bytes that could not be decoded. */
 void shard_refuse(struct shard *shard, uint64_t route, uint64_t request, const struct lg_error *error);
 
-/* Applies a recorded decision to the payload of `push` as the original did, without deciding anything. */
+/* Applies a recorded decision to the payload of `push` (NULL where it was NULL) as the original did, without deciding
+ * anything. The shard has the same jobs open and no sessions; decisions come in order from the first. */
 LG_MUST_CHECK enum lg_status shard_replay(struct shard *shard, const struct shard_decision *decision,
                                           const struct wire_message *push, struct lg_error *error);
 

@@ -1,0 +1,239 @@
+/* Sessions on a shard: the coordinator opens and closes them, the client greets. */
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/units.h"
+#include "server/shard_state.h"
+
+static struct shard_session *job_session(const struct shard_job *job, uint64_t id) {
+    for (uint32_t i = 0; i < job->session_count; i++)
+        if (job->sessions[i]->id == id)
+            return job->sessions[i];
+    return NULL;
+}
+
+static const struct ended_session *job_ended(const struct shard_job *job, uint64_t id) {
+    const struct ended_session *latest = NULL;
+    for (uint32_t i = 0; i < SHARD_ENDED_MAX; i++)
+        if (job->ended[i].id == id && id != 0 && (!latest || job->ended[i].incarnation > latest->incarnation))
+            latest = &job->ended[i];
+    return latest;
+}
+
+uint32_t job_concurrency(const struct shard_job *job) {
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < job->session_count; i++)
+        count += job->sessions[i]->may_push;
+    return count > 0 ? count : 1;
+}
+
+/* ---- ending */
+
+static void session_return_credit(struct shard *shard, struct shard_session *session) {
+    assert(shard->credit_granted >= session->credit_bytes);
+    shard->credit_granted -= session->credit_bytes;
+    session->credit_bytes = 0;
+    metric_set(shard->credit_cell, (int64_t)shard->credit_granted);
+}
+
+void shard_session_free(struct shard *shard, struct shard_job *job, struct shard_session *session) {
+    for (int i = 0; i < SHARD_PUSHES_OPEN; i++)
+        shard_finish_push(shard, job, &session->pushes[i], true);
+    session_return_credit(shard, session);
+    metric_move(shard->session_cell, -1);
+    dedup_deinit(&session->dedup);
+    free(session);
+}
+
+static void session_remember_end(struct shard_job *job, uint64_t id, uint32_t incarnation, const char *reason) {
+    struct ended_session *entry = &job->ended[job->ended_next++ % SHARD_ENDED_MAX];
+    *entry = (struct ended_session){.id = id, .incarnation = incarnation};
+    snprintf(entry->reason, sizeof entry->reason, "%s", reason && reason[0] ? reason : "ended by the coordinator");
+}
+
+static void session_end(struct shard *shard, struct shard_job *job, struct shard_session *session) {
+    for (uint32_t i = 0; i < job->session_count; i++)
+        if (job->sessions[i] == session)
+            job->sessions[i] = job->sessions[--job->session_count];
+    shard_session_free(shard, job, session);
+}
+
+static enum lg_status session_close(struct shard *shard, const struct wire_session_close *close,
+                                    struct lg_error *error) {
+    enum lg_status status = shard_need_here(shard, close->shard, error);
+    struct shard_job *job = shard_find_job(shard, close->job);
+    if (status != LG_OK || !job)
+        return status; /* without the job: it went with it */
+    struct shard_session *session = job_session(job, close->session);
+    const struct ended_session *ended = job_ended(job, close->session);
+    if (session && close->incarnation < session->incarnation)
+        return LG_OK; /* that incarnation ended when this one came */
+    if (!ended || ended->incarnation < close->incarnation)
+        session_remember_end(job, close->session, close->incarnation, close->reason);
+    if (session)
+        session_end(shard, job, session);
+    return LG_OK;
+}
+
+void shard_handle_session_close(struct shard *shard, const struct shard_input *input) {
+    struct lg_error error = {0};
+    enum lg_status status = session_close(shard, &input->message->session_close, &error);
+    shard_send_ack(shard, input, status, &error);
+}
+
+/* ---- opening */
+
+static enum lg_status session_add(struct shard *shard, struct shard_job *job, const struct wire_session_open *open,
+                                  struct lg_error *error) {
+    if (job->session_count >= shard->config.sessions_max)
+        return lg_fail(error, LG_UNAVAILABLE, "\"%s\" has %u sessions, the most it may: raise \"sessions_max\"",
+                       job->name, job->session_count);
+    if (job->session_count == job->session_capacity) {
+        uint32_t capacity = job->session_capacity ? 2 * job->session_capacity : 8;
+        struct shard_session **sessions = realloc(job->sessions, capacity * sizeof *sessions);
+        if (!sessions)
+            return lg_fail(error, LG_NO_MEMORY, "no memory for another session");
+        job->sessions = sessions;
+        job->session_capacity = capacity;
+    }
+    struct shard_session *session = calloc(1, sizeof *session);
+    if (!session || !dedup_init(&session->dedup)) {
+        free(session);
+        return lg_fail(error, LG_NO_MEMORY, "no memory for another session");
+    }
+    session->id = open->session;
+    session->token = open->token;
+    session->incarnation = open->incarnation;
+    session->may_push = open->may_push;
+    session->may_initialise = open->may_initialise;
+    job->sessions[job->session_count++] = session;
+    metric_move(shard->session_cell, 1);
+    return LG_OK;
+}
+
+static enum lg_status session_open(struct shard *shard, const struct wire_session_open *open, struct lg_error *error) {
+    struct shard_job *job;
+    enum lg_status status = shard_need_here(shard, open->shard, error);
+    if (status == LG_OK)
+        status = shard_need_job(shard, open->job, &job, error);
+    if (status != LG_OK)
+        return status;
+    struct shard_session *session = job_session(job, open->session);
+    const struct ended_session *ended = job_ended(job, open->session);
+    if ((ended && open->incarnation <= ended->incarnation) || (session && open->incarnation < session->incarnation))
+        return lg_fail(error, LG_FENCED, "incarnation %u of the session has ended%s%s", open->incarnation,
+                       ended ? ": " : "", ended ? ended->reason : "");
+    if (session && open->incarnation == session->incarnation)
+        return LG_OK;
+    if (session) {
+        session_remember_end(job, session->id, session->incarnation, "a newer incarnation took its place");
+        session_end(shard, job, session);
+    }
+    return session_add(shard, job, open, error);
+}
+
+void shard_handle_session_open(struct shard *shard, const struct shard_input *input) {
+    struct lg_error error = {0};
+    enum lg_status status = session_open(shard, &input->message->session_open, &error);
+    shard_send_ack(shard, input, status, &error);
+}
+
+/* ---- who may send */
+
+static enum lg_status find_session(struct shard_job *job, uint64_t id, uint32_t incarnation, struct shard_session **out,
+                                   struct lg_error *error) {
+    struct shard_session *session = job_session(job, id);
+    const struct ended_session *ended = job_ended(job, id);
+    if (session && incarnation == session->incarnation) {
+        *out = session;
+        return LG_OK;
+    }
+    if (ended && incarnation <= ended->incarnation)
+        return lg_fail(error, LG_FENCED, "the session has ended: %s", ended->reason);
+    if (session && incarnation < session->incarnation)
+        return lg_fail(error, LG_FENCED, "incarnation %u of the session was replaced by %u", incarnation,
+                       session->incarnation);
+    return lg_fail(error, LG_DENIED, "the coordinator has opened no such session for \"%s\": join the job first",
+                   job->name);
+}
+
+enum lg_status shard_need_session(struct shard_job *job, const struct shard_input *input, uint64_t id,
+                                  uint32_t incarnation, uint64_t map_version, struct shard_session **out,
+                                  struct lg_error *error) {
+    enum lg_status status = find_session(job, id, incarnation, out, error);
+    if (status != LG_OK)
+        return status;
+    if (!(*out)->greeted || (*out)->route != input->route || (*out)->principal != input->principal)
+        return lg_fail(error, LG_DENIED, "the session has not said hello on this connection");
+    if (map_version != job->map_version)
+        return lg_fail(error, LG_FENCED, "the placement has version %llu, not %llu: join the job again",
+                       (unsigned long long)job->map_version, (unsigned long long)map_version);
+    return LG_OK;
+}
+
+/* ---- hello */
+
+/* Takes the same time wherever the first difference is. */
+static bool tokens_equal(uint64_t a, uint64_t b) {
+    volatile uint64_t difference = a ^ b;
+    return difference == 0;
+}
+
+/* What is left of the pool, up to the usual grant; never less than one message. */
+static enum lg_status session_grant_credit(struct shard *shard, struct shard_session *session, struct lg_error *error) {
+    session_return_credit(shard, session);
+    uint64_t left = shard->config.credit_bytes - shard->credit_granted;
+    uint64_t grant = left < shard->config.session_credit_bytes ? left : shard->config.session_credit_bytes;
+    if (grant < SHARD_CREDIT_LEAST) {
+        char pool[UNITS_TEXT_BYTES];
+        return lg_fail(error, LG_NO_CREDIT,
+                       "the credit pool of %s is given out to other sessions: raise \"credit\" on the server, or run "
+                       "fewer workers",
+                       units_bytes(shard->config.credit_bytes, pool, sizeof pool));
+    }
+    session->credit_bytes = grant;
+    shard->credit_granted += grant;
+    metric_set(shard->credit_cell, (int64_t)shard->credit_granted);
+    return LG_OK;
+}
+
+static enum lg_status session_greet(struct shard *shard, const struct shard_input *input, struct shard_job **job,
+                                    struct shard_session **out, struct lg_error *error) {
+    const struct wire_hello *hello = &input->message->hello;
+    enum lg_status status = shard_need_job(shard, hello->job, job, error);
+    if (status == LG_OK)
+        status = find_session(*job, hello->session, hello->incarnation, out, error);
+    if (status != LG_OK)
+        return status;
+    struct shard_session *session = *out;
+    if (!tokens_equal(session->token, hello->token))
+        return lg_fail(error, LG_DENIED, "the session's token is wrong");
+    status = session_grant_credit(shard, session, error);
+    if (status != LG_OK)
+        return status;
+    session->greeted = true;
+    session->route = input->route;
+    session->principal = input->principal;
+    session->window = hello->window < shard->config.window ? hello->window : shard->config.window;
+    session->window = session->window > 0 ? session->window : 1;
+    dedup_raise_floor(&session->dedup, hello->seq_floor);
+    return LG_OK;
+}
+
+void shard_handle_hello(struct shard *shard, const struct shard_input *input) {
+    struct lg_error error = {0};
+    struct shard_job *job;
+    struct shard_session *session;
+    if (session_greet(shard, input, &job, &session, &error) != LG_OK) {
+        shard_send_error(shard, input, 0, &error);
+        return;
+    }
+    struct wire_message reply = {.kind = WIRE_HELLO_REPLY};
+    reply.hello_reply = (struct wire_hello_reply){.shard = shard->config.index,
+                                                  .window = session->window,
+                                                  .credit_bytes = session->credit_bytes,
+                                                  .version = job_version(job)};
+    shard_send(shard, input, &reply);
+}
