@@ -5,7 +5,10 @@
 
 enum lg_status wire_net_add_header(const struct wire_message *message, struct net_message *out) {
     zmq_msg_t frame;
-    if (zmq_msg_init_size(&frame, wire_header_bytes(message)) != 0)
+    size_t bytes = wire_header_bytes(message);
+    if (bytes == 0)
+        return LG_INVALID;
+    if (zmq_msg_init_size(&frame, bytes) != 0)
         return LG_NO_MEMORY;
     wire_header_write(message, zmq_msg_data(&frame));
     enum lg_status status = net_message_add_move(out, &frame);

@@ -6,7 +6,7 @@
 #include "proto/wire.h"
 
 /* Appends header and raw frames of `message` to `out` (after a routing id, say), copying everything. On failure the
- * frames added so far stay in `out`: clear it. */
+ * frames added so far stay in `out`: clear it. LG_INVALID: the message breaks a limit of wire.h. */
 LG_MUST_CHECK enum lg_status wire_net_add(const struct wire_message *message, struct net_message *out);
 /* The header frame only, for senders that add the raw frames themselves without a copy. */
 LG_MUST_CHECK enum lg_status wire_net_add_header(const struct wire_message *message, struct net_message *out);

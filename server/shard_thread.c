@@ -12,7 +12,7 @@
 enum {
     STATS_INTERVAL_MS = 500,
     GATHER_BYTES = 16 * 1024, /* values smaller than this are copied together into one frame */
-    ARENA_BYTES = 1 << 20,
+    ARENA_BYTES = 2 << 20,
     CONTROL_ARENA_BYTES = 16 << 20,
     STATS_JOBS_MAX = 64,
 };
@@ -114,7 +114,7 @@ static void send_message(void *context, uint64_t route, const struct wire_messag
 /* ---- receiving */
 
 static void take_data(struct shard_thread *thread, enum lg_status received) {
-    struct wire_message message;
+    struct wire_message message = {0};
     struct lg_error error = {0};
     struct net_message *in = &thread->in;
     uint64_t route =
@@ -126,7 +126,7 @@ static void take_data(struct shard_thread *thread, enum lg_status received) {
     if (wire_net_decode(in, 1, thread->arena, &message, &error) != LG_OK) {
         metric_add(thread->malformed, 1);
         log_debug("malformed", "shard %u dropped a message: %s", thread->config.index, error.message);
-        shard_refuse(thread->shard, route, 0, &error);
+        shard_refuse(thread->shard, route, message.request, &error);
         return;
     }
     shard_receive(thread->shard, &(struct shard_input){.now_ns = now_ns(), .route = route, .message = &message});
