@@ -36,6 +36,11 @@ static int64_t now_ns(void) {
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
+static int64_t sink_clock_ns(void *context) {
+    (void)context;
+    return now_ns();
+}
+
 /* ---- sending */
 
 static void release_snapshot(void *data, void *snapshot) {
@@ -246,7 +251,7 @@ enum lg_status shard_thread_start(struct shard_thread *thread, uint32_t index, s
     thread->config.index = index;
     thread->malformed = metrics_cell(thread->config.metrics, METRIC_MALFORMED, (const char *const[]){number});
     thread->queue_depth = metrics_cell(thread->config.metrics, METRIC_QUEUE_DEPTH, (const char *const[]){number});
-    struct shard_sink sink = {.context = thread, .send = send_message};
+    struct shard_sink sink = {.context = thread, .send = send_message, .clock_ns = sink_clock_ns};
     enum lg_status status = shard_new(&thread->config, &sink, &thread->shard, error);
     if (status != LG_OK)
         return status;
