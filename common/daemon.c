@@ -45,8 +45,9 @@ static enum lg_status take_request(int *argc, char **argv, struct request *reque
     return LG_OK;
 }
 
-static enum lg_status read_options(const struct option_table *table, const struct request *request, int *argc,
+static enum lg_status read_options(const struct daemon_program *program, const struct request *request, int *argc,
                                    char **argv, void *out, struct lg_error *error) {
+    const struct option_table *table = program->table;
     struct config *config = NULL;
     enum lg_status status = LG_OK;
     if (request->file) {
@@ -62,6 +63,8 @@ static enum lg_status read_options(const struct option_table *table, const struc
         status = option_apply(table, "", config, out, error);
     if (status == LG_OK)
         status = option_check_unused(config, &table, (const char *const[]){""}, 1, error);
+    if (status == LG_OK && program->check)
+        status = program->check(config, out, error);
     config_free(config);
     return status;
 }
@@ -80,7 +83,7 @@ bool daemon_configure(const struct daemon_program *program, int argc, char **arg
         return false;
     }
     if (status == LG_OK)
-        status = read_options(program->table, &request, &argc, argv, config, &error);
+        status = read_options(program, &request, &argc, argv, config, &error);
     if (status != LG_OK) {
         fprintf(stderr, "%s: %s\n", program->name, error.message);
         *exit_code = EXIT_CODE_USAGE;

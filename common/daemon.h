@@ -19,6 +19,9 @@ struct daemon_program {
     const char *name;    /* "lagoon-server" */
     const char *summary; /* one sentence */
     const struct option_table *table;
+    /* Checks what one option alone does not show, and may fill further fields of `options`; NULL: nothing. Also part of
+     * --check. `config` is where the options came from, for the place in an error. */
+    enum lg_status (*check)(const struct config *config, void *options, struct lg_error *error);
 };
 
 /* Fills `config` (table->config_bytes). Returns true when the daemon should run; else *exit_code says how to end:
