@@ -1,0 +1,75 @@
+#include "worker/trainer_numbers.h"
+
+#include <check.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+START_TEST(what_is_written_is_read) {
+    const struct trainer_numbers sample = {"training", UINT64_MAX, 3840, 0.412, 0.875, UINT64_MAX, 17, 5321.5};
+    struct trainer_numbers read = {0};
+    char line[TRAINER_LINE_BYTES_MAX];
+    size_t length = trainer_numbers_write(&sample, line);
+    ck_assert_uint_eq(length, strlen(line));
+    ck_assert_int_eq(line[length - 1], '\n');
+    line[length - 1] = '\0';
+    ck_assert(trainer_numbers_read(line, &read));
+    ck_assert_str_eq(read.state, "training");
+    ck_assert_uint_eq(read.steps, UINT64_MAX);
+    ck_assert_uint_eq(read.samples, 3840);
+    ck_assert_uint_eq(read.compute_ns, UINT64_MAX);
+    ck_assert_uint_eq(read.communication_ns, 17);
+    ck_assert_double_eq_tol(read.loss, 0.412, 1e-6);
+    ck_assert_double_eq_tol(read.accuracy, 0.875, 1e-6);
+    ck_assert_double_eq_tol(read.samples_per_second, 5321.5, 0.01);
+}
+END_TEST
+
+START_TEST(bad_lines_change_nothing) {
+    static const char *const lines[] = {
+        "",
+        "numbers",
+        "numbersteps=1",
+        "steps=1",
+        "numbers steps",
+        "numbers steps=",
+        "numbers steps=-1",
+        "numbers steps=99999999999999999999",
+        "numbers samples=9 steps=1x",
+        "numbers samples=9 loss=abc",
+        "numbers samples=9 state=much_too_long_for_a_state_word",
+    };
+    struct trainer_numbers read = {.samples = 5, .state = "before"};
+    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
+        ck_assert_msg(!trainer_numbers_read(lines[i], &read), "%s", lines[i]);
+        ck_assert_uint_eq(read.samples, 5);
+        ck_assert_str_eq(read.state, "before");
+    }
+    static char huge[4000] = "numbers ";
+    memset(huge + 8, 'x', sizeof huge - 9);
+    ck_assert(!trainer_numbers_read(huge, &read));
+}
+END_TEST
+
+START_TEST(unknown_words_and_odd_numbers_are_taken_calmly) {
+    struct trainer_numbers read = {.loss = 1};
+    ck_assert(trainer_numbers_read("numbers colour=red loss=nan accuracy=-inf steps=2", &read));
+    ck_assert_uint_eq(read.steps, 2);
+    ck_assert_double_eq(read.loss, 0);
+    ck_assert_double_eq(read.accuracy, 0);
+}
+END_TEST
+
+int main(void) {
+    Suite *suite = suite_create("trainer_numbers");
+    TCase *tests = tcase_create("trainer_numbers");
+    tcase_add_test(tests, what_is_written_is_read);
+    tcase_add_test(tests, bad_lines_change_nothing);
+    tcase_add_test(tests, unknown_words_and_odd_numbers_are_taken_calmly);
+    suite_add_tcase(suite, tests);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}

@@ -1,0 +1,137 @@
+/* The agent's stats endpoint: /metrics, /stats.json, /healthz. */
+#include <inttypes.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "worker/agent_internal.h"
+
+/* ---- counting */
+
+static void take_cells(struct agent_trainer *trainer) {
+    struct metrics *metrics = trainer->agent->metrics;
+    char number[24];
+    const char *labels[] = {trainer->job_name, number};
+    snprintf(number, sizeof number, "%" PRIu64, trainer->trainer);
+    trainer->compute = metrics_cell(metrics, METRIC_WORKER_COMPUTE_SECONDS, labels);
+    trainer->communication = metrics_cell(metrics, METRIC_WORKER_COMM_SECONDS, labels);
+    trainer->samples = metrics_cell(metrics, METRIC_WORKER_SAMPLES, labels);
+    trainer->steps = metrics_cell(metrics, METRIC_WORKER_STEPS, labels);
+}
+
+/* A counter never goes back, whatever a trainer says. */
+static uint64_t growth(uint64_t before, uint64_t now) {
+    return now > before ? now - before : 0;
+}
+
+void agent_stats_take_numbers(struct agent_trainer *trainer, const struct trainer_numbers *fresh) {
+    const struct trainer_numbers *before = &trainer->numbers;
+    if (!trainer->steps)
+        take_cells(trainer);
+    metric_add(trainer->compute, growth(before->compute_ns, fresh->compute_ns));
+    metric_add(trainer->communication, growth(before->communication_ns, fresh->communication_ns));
+    metric_add(trainer->samples, growth(before->samples, fresh->samples));
+    metric_add(trainer->steps, growth(before->steps, fresh->steps));
+    trainer->numbers = *fresh;
+}
+
+void agent_stats_count_exit(struct agent *agent, const char *kind) {
+    metric_add(metrics_cell(agent->metrics, METRIC_TRAINER_EXITS, &kind), 1);
+}
+
+/* ---- answering */
+
+static void produce_metrics(void *data, struct http_reply *reply) {
+    struct agent *agent = data;
+    reply->content_type = METRICS_CONTENT_TYPE;
+    metrics_render(agent->metrics, &reply->body);
+}
+
+static void produce_health(void *data, struct http_reply *reply) {
+    struct agent *agent = data;
+    reply->content_type = "application/json";
+    buf_printf(&reply->body, "{\"status\": \"ok\", \"registered\": %s}\n", agent->registered ? "true" : "false");
+}
+
+static void json_field(struct buf *body, const char *key, const char *value) {
+    buf_printf(body, "\"%s\": ", key);
+    buf_json_text(body, value);
+    buf_text(body, ", ");
+}
+
+static void produce_trainer(struct buf *body, const struct agent_trainer *trainer) {
+    const struct trainer_numbers *numbers = &trainer->numbers;
+    buf_printf(body, "{\"trainer\": %" PRIu64 ", ", trainer->trainer);
+    json_field(body, "job", trainer->job_name);
+    json_field(body, "device", trainer->device);
+    json_field(body, "state", numbers->state);
+    buf_printf(body, "\"pid\": %d, \"attempt\": %" PRIu32 ", \"uptime_s\": %.1f, ",
+               uv_process_get_pid(&trainer->process), trainer->attempt,
+               (double)(uv_now(&trainer->agent->loop) - trainer->started_ms) / 1000);
+    buf_printf(body, "\"steps\": %" PRIu64 ", \"samples\": %" PRIu64 ", \"loss\": ", numbers->steps, numbers->samples);
+    buf_json_number(body, numbers->loss);
+    buf_text(body, ", \"accuracy\": ");
+    buf_json_number(body, numbers->accuracy);
+    buf_text(body, ", \"samples_per_second\": ");
+    buf_json_number(body, numbers->samples_per_second);
+    buf_printf(body, ", \"compute_seconds\": %.3f, \"communication_seconds\": %.3f}", (double)numbers->compute_ns / 1e9,
+               (double)numbers->communication_ns / 1e9);
+}
+
+/* The newest exits, newest first. */
+static void produce_exits(struct buf *body, const struct agent *agent) {
+    enum { SHOWN = 16 };
+    for (size_t i = 0; i < SHOWN; i++) {
+        const struct agent_exit *exit = &agent->exits[(agent->exit_next + AGENT_EXITS_MAX - 1 - i) % AGENT_EXITS_MAX];
+        if (exit->request == 0)
+            break;
+        buf_printf(body,
+                   "%s{\"trainer\": %" PRIu64 ", \"attempt\": %" PRIu32 ", \"code\": %d, \"signal\": %d, \"reason\": ",
+                   i ? ", " : "", exit->trainer, exit->attempt, (int)exit->code, (int)exit->signal);
+        buf_json_text(body, exit->reason);
+        buf_char(body, '}');
+    }
+}
+
+static void produce_stats(void *data, struct http_reply *reply) {
+    struct agent *agent = data;
+    struct buf *body = &reply->body;
+    reply->content_type = "application/json";
+    buf_char(body, '{');
+    json_field(body, "name", agent->name);
+    json_field(body, "role", "worker");
+    json_field(body, "version", LAGOON_VERSION);
+    json_field(body, "coordinator", agent->config->coordinator);
+    buf_printf(body,
+               "\"registered\": %s, \"member\": %" PRIu64 ", \"pid\": %d, \"uptime_s\": %.1f, \"slots\": %" PRId64
+               ", \"used\": %zu, \"trainers\": [",
+               agent->registered ? "true" : "false", agent->member, (int)getpid(),
+               (double)(uv_now(&agent->loop) - agent->started_ms) / 1000, agent->config->slots, agent->trainer_count);
+    for (size_t i = 0; i < agent->trainer_count; i++) {
+        buf_text(body, i ? ", " : "");
+        produce_trainer(body, agent->trainers[i]);
+    }
+    buf_text(body, "], \"exits\": [");
+    produce_exits(body, agent);
+    buf_text(body, "], \"metrics\": ");
+    metrics_render_json(agent->metrics, body);
+    buf_text(body, "}\n");
+}
+
+enum lg_status agent_stats_start(struct agent *agent, struct lg_error *error) {
+    const struct worker_config *config = agent->config;
+    const struct http_options options = {
+        .address = config->http_bind,
+        .port = (uint16_t)config->http_port,
+        .token = config->http_token,
+        .exposed = strcmp(config->security, "none") == 0,
+        .hosts = config->http_hosts,
+    };
+    const struct http_route routes[] = {
+        {"/metrics", false, produce_metrics, agent},
+        {"/stats.json", false, produce_stats, agent},
+        {"/healthz", true, produce_health, agent},
+    };
+    agent->metrics = metrics_new();
+    agent->running = metrics_cell(agent->metrics, METRIC_TRAINERS, NULL);
+    return http_start(&agent->loop, &options, routes, sizeof routes / sizeof *routes, &agent->http, error);
+}
