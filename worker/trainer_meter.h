@@ -1,0 +1,41 @@
+/* A trainer's numbers: what it did, how fast, how well; told to the job's coordinator, the agent and the log. */
+#ifndef LAGOON_WORKER_TRAINER_METER_H
+#define LAGOON_WORKER_TRAINER_METER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "client/lagoon.h"
+#include "worker/trainer_numbers.h"
+
+enum { METER_POINTS = 6 }; /* a second apart: the rate is over about five */
+
+struct meter_point {
+    uint64_t busy_ns, samples;
+};
+
+struct meter {
+    struct trainer_numbers numbers;
+    uint64_t busy_ns; /* spent in train leases; waiting for one does not count against the speed */
+    struct meter_point points[METER_POINTS];
+    size_t point_count;
+    uint64_t point_ns;               /* when the last point was taken */
+    uint64_t reported_ns, logged_ns; /* clock */
+    uint64_t logged_samples;
+    double dropped, repeated; /* pushes */
+    int fd;                   /* to the agent; -1: none */
+};
+
+uint64_t meter_clock_ns(void);
+void meter_init(struct meter *meter, int fd);
+/* Tells the agent at once; `state` is one word. */
+void meter_set_state(struct meter *meter, const char *state);
+/* A step over `samples` samples, `predictions` of which `correct` were right, took `busy_ns` in all. */
+void meter_add_step(struct meter *meter, uint64_t samples, uint64_t predictions, double loss_sum, uint64_t correct,
+                    uint64_t busy_ns);
+/* Reports what is due: numbers every second (sooner at the start), a log line every ten. `client` may be NULL. */
+void meter_tick(struct meter *meter, struct lg_client *client);
+/* Says why the trainer is about to fail. */
+void meter_say_reason(const struct meter *meter, const char *reason);
+
+#endif

@@ -1,0 +1,58 @@
+/* The training step and what it works on. */
+#ifndef LAGOON_WORKER_TRAINER_STEP_H
+#define LAGOON_WORKER_TRAINER_STEP_H
+
+#include "client/job.h"
+#include "client/lagoon.h"
+#include "common/math/permutation.h"
+#include "worker/dataset.h"
+#include "worker/model.h"
+#include "worker/trainer_clip.h"
+#include "worker/trainer_handover.h"
+#include "worker/trainer_meter.h"
+#include "worker/trainer_ranges.h"
+
+struct trainer {
+    const struct trainer_handover *handover;
+    struct job_config job;
+    enum clip clip;
+    struct dataset *dataset;
+    struct device *device;
+    struct model *model;
+    struct lg_client *client;
+    struct meter meter;
+
+    /* What is pulled into and pushed from, flat [elements]: the model's own where the host can read the device's
+     * memory, else copies that go through `stream`. */
+    float *parameters, *gradients;
+    struct device_stream *stream;
+    float *staging;    /* owns both, or NULL */
+    uint64_t *offsets; /* [tensors + 1]: first element of each */
+    uint64_t *indices; /* [batch_max]: samples of the batch being read */
+    struct batch batch;
+    struct permutation order; /* of `order_epoch` */
+    uint64_t order_epoch;
+    bool order_known;
+
+    struct range_queue ranges;  /* of the lease being worked on */
+    bool pulling;               /* lg_pull_start without its wait */
+    bool pushing;               /* lg_push_start without its wait */
+    struct sample_range pushed; /* what that push stands for */
+    uint64_t backward_ns;       /* of the last step */
+};
+
+/* Allocates what steps need, for a trainer whose dataset, device and model are open. */
+LG_MUST_CHECK enum lg_status trainer_step_init(struct trainer *trainer, struct lg_error *error);
+void trainer_step_deinit(struct trainer *trainer);
+
+/* Works through a train lease, or until the trainer is asked to stop; then *whole is false. */
+LG_MUST_CHECK enum lg_status trainer_train(struct trainer *trainer, const struct lg_lease *lease, bool *whole,
+                                           struct lg_error *error);
+/* Runs the test split through the job's present parameters and reports loss and accuracy. */
+LG_MUST_CHECK enum lg_status trainer_evaluate(struct trainer *trainer, const struct lg_lease *lease, bool *whole,
+                                              struct lg_error *error);
+/* Pushes seeded initial values. */
+LG_MUST_CHECK enum lg_status trainer_initialise(struct trainer *trainer, const struct lg_lease *lease,
+                                                struct lg_error *error);
+
+#endif
