@@ -236,7 +236,7 @@ ALONE    := $(patsubst %,$(BUILD)/lint/%.alone,$(HEADERS))
 
 lint-files: $(TIDIED) $(ALONE) $(BUILD)/lint/cppcheck.ok $(BUILD)/lint/banned.ok
 
-$(BUILD)/lint/%.tidy: % .clang-tidy $(HEADERS) $(GEN).h
+$(BUILD)/lint/%.tidy: % .clang-tidy tests/.clang-tidy $(HEADERS) $(GEN).h
 	@mkdir -p $(@D)
 	$(call say,TIDY,$<)
 	$(Q)clang-tidy --quiet --warnings-as-errors='*' $< -- $(LINT_FLAGS) -DLG_ISA=base -DLG_ISA_IS_base=1 2>$@.log \
