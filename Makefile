@@ -231,12 +231,13 @@ lint-tools:
 	$(Q)scripts/need.sh clang-tidy clang-tidy cppcheck cppcheck $(CC) gcc
 
 LINT_FLAGS := -std=c11 -D_GNU_SOURCE -I. -I$(BUILD)/gen $(PKG_CFLAGS) -DLAGOON_VERSION='"0"'
+TIDY_RULES := .clang-tidy tests/.clang-tidy bench/.clang-tidy
 TIDIED   := $(patsubst %,$(BUILD)/lint/%.tidy,$(C_FILES))
 ALONE    := $(patsubst %,$(BUILD)/lint/%.alone,$(HEADERS))
 
 lint-files: $(TIDIED) $(ALONE) $(BUILD)/lint/cppcheck.ok $(BUILD)/lint/banned.ok
 
-$(BUILD)/lint/%.tidy: % .clang-tidy tests/.clang-tidy $(HEADERS) $(GEN).h
+$(BUILD)/lint/%.tidy: % $(TIDY_RULES) $(HEADERS) $(GEN).h
 	@mkdir -p $(@D)
 	$(call say,TIDY,$<)
 	$(Q)clang-tidy --quiet --warnings-as-errors='*' $< -- $(LINT_FLAGS) -DLG_ISA=base -DLG_ISA_IS_base=1 2>$@.log \
