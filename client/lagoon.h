@@ -11,7 +11,8 @@
  *
  * A client is one session of one job. It runs one thread of its own that keeps the connections, resends and beats; no
  * callback ever runs on it. Calls on one client come from one thread at a time. Every blocking call has a deadline
- * (options.timeout_ms, renewed while there is progress) and says what it waited for. Buffers are the caller's. */
+ * (options.timeout_ms, renewed while there is progress) and says what it waited for. Buffers are the caller's. When the
+ * coordinator ends the session (evicted, cancelled), every call returns LG_FENCED or LG_CANCELLED with the reason. */
 #ifndef LAGOON_H
 #define LAGOON_H
 
@@ -39,7 +40,8 @@ struct lg_client_options {
     int64_t timeout_ms; /* 0: 60 s */
 };
 
-/* Joins the job; waits (up to the deadline) while the job has no room or no values yet, saying so in the log. */
+/* Joins the job; waits while the job has no room yet, saying so in the log: trainers as long as the coordinator
+ * answers, others up to the deadline. LG_TIMEOUT: it cannot be reached, or still has no room, as the error says. */
 LG_MUST_CHECK enum lg_status lg_client_open(const struct lg_client_options *options, struct lg_client **out,
                                             struct lg_error *error);
 /* Leaves the job and frees; *client becomes NULL. `reason` (may be NULL) shows in the job's history. */
@@ -52,11 +54,15 @@ const char *lg_client_spec(const struct lg_client *client, const char *key);
 /* Readable when a started pull or push may have made progress; for callers with a loop of their own. */
 int lg_client_fd(const struct lg_client *client);
 
-/* Copies all parameters (flat, tensor-table order) into `parameters`. */
+/* Copies all parameters (flat, tensor-table order) into `parameters`. Waits while the job has no values yet. What has
+ * not changed since the last pull into the same buffer is not sent again: leave the buffer as it is between pulls. */
 LG_MUST_CHECK enum lg_status lg_pull(struct lg_client *client, float *parameters, struct lg_error *error);
 /* The same in two halves; the buffer is the client's in between. */
 LG_MUST_CHECK enum lg_status lg_pull_start(struct lg_client *client, float *parameters, struct lg_error *error);
 LG_MUST_CHECK enum lg_status lg_pull_wait(struct lg_client *client, struct lg_error *error);
+
+/* The next pull brings everything: for buffers that were changed, or freed and allocated anew. */
+void lg_pull_forget(struct lg_client *client);
 
 /* What a push stands for: samples [first, end) of the lease's epoch order, or no lease at all (lease 0). */
 struct lg_push {
@@ -76,7 +82,8 @@ struct lg_push_result {
     size_t cut_count;       /* > 0: the batch straddles marks; see lg_push_cuts, send it again in pieces */
 };
 
-/* Pushes and waits until every shard has acknowledged. `result` may be NULL. */
+/* Pushes and waits until every shard has acknowledged. `result` may be NULL. A push cannot be taken back half-way: when
+ * its deadline passes (LG_TIMEOUT) the session is over. */
 LG_MUST_CHECK enum lg_status lg_push(struct lg_client *client, const struct lg_push *push, const float *gradients,
                                      struct lg_push_result *result, struct lg_error *error);
 /* Overlapped: start, mark tensors ready in any order (backward announces them last layer first), wait. The gradient
@@ -100,7 +107,8 @@ struct lg_lease {
 };
 /* Waits until there is something to do. The next lease is asked for ahead of time, so this seldom waits. */
 LG_MUST_CHECK enum lg_status lg_lease_next(struct lg_client *client, struct lg_lease *lease, struct lg_error *error);
-/* Train and initialise leases: all pushes of it were acknowledged. */
+/* Train and initialise leases: all pushes of it were acknowledged. Reports (this and the next) are repeated until the
+ * coordinator has them; training goes on meanwhile, and a call waits only when eight are unanswered. */
 LG_MUST_CHECK enum lg_status lg_lease_done(struct lg_client *client, const struct lg_lease *lease,
                                            struct lg_error *error);
 LG_MUST_CHECK enum lg_status lg_report_evaluation(struct lg_client *client, const struct lg_lease *lease, double loss,

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BACKOFF_LEAST_MS = 100, BACKOFF_MOST_MS = 1000, SILENCE_TOLD_MS = 1000 };
+enum { BACKOFF_LEAST_MS = 100, BACKOFF_MOST_MS = 1000, SILENCE_TOLD_MS = 1000, DENIALS_MAX = 3 };
 
 /* ---- life */
 
@@ -175,6 +175,7 @@ void session_answered(struct session *session, uint32_t slot_index, uint32_t byt
 
 void session_settled(struct session *session, uint32_t slot_index) {
     session->slots[slot_index].backoff_ms = BACKOFF_LEAST_MS;
+    session->slots[slot_index].denials = 0;
     session->progress++;
 }
 
@@ -191,6 +192,15 @@ void session_back_off(struct session *session, uint32_t slot_index, const char *
 
 static bool ends_session(uint32_t status) {
     return status == LG_FENCED || status == LG_CANCELLED;
+}
+
+/* A shard that does not know this connection, say because a hello of an older one came late, is greeted anew. False:
+ * that has not helped, so it is meant. */
+bool session_greets_again(struct session *session, uint32_t slot_index, const char *reason, int64_t now_ns) {
+    if (++session->slots[slot_index].denials > DENIALS_MAX)
+        return false;
+    session_drop(session, slot_index, reason, now_ns);
+    return true;
 }
 
 static void hello_answer(struct session *session, uint32_t slot_index, const struct wire_message *message) {

@@ -86,9 +86,9 @@ LG_MUST_CHECK enum lg_status session_pull_open(struct session *session, float *p
 LG_MUST_CHECK enum lg_status session_pull_poll(struct session *session, struct lg_error *error);
 /* Gives the pull up: its target is not touched any more. */
 void session_pull_cancel(struct session *session);
-/* What is remembered about a buffer's contents is forgotten: the next pull into it brings every unit. For buffers that
- * were changed or freed. */
-void session_pull_forget(struct session *session, const float *parameters);
+/* What is remembered about the contents of buffers is forgotten: the next pull brings every unit. For buffers that were
+ * changed or freed; not during a pull. */
+void session_pull_forget(struct session *session);
 
 /* LG_OK, or the reason why the session is over (fenced, cancelled). */
 LG_MUST_CHECK enum lg_status session_status(const struct session *session, struct lg_error *error);

@@ -30,6 +30,7 @@ struct slot {
     uint64_t flight_bytes;   /* push payload sent and unacknowledged + pull payload asked for */
     uint64_t credit_bytes;   /* as granted */
     uint32_t window;         /* as granted; 0: not greeted yet */
+    uint32_t denials;        /* in a row */
     uint64_t hello_request;  /* of the last hello */
     uint64_t hello_version;  /* the job's version at the last hello */
     uint64_t pulled_version; /* the least version of the last completed pull */
@@ -135,6 +136,8 @@ void session_settled(struct session *session, uint32_t slot);
 void session_back_off(struct session *session, uint32_t slot, const char *reason, int64_t now_ns);
 /* Closes the connection and asks for another. */
 void session_drop(struct session *session, uint32_t slot, const char *why, int64_t now_ns);
+/* For an answer that denied something: true when the slot is to be greeted on a new connection first. */
+bool session_greets_again(struct session *session, uint32_t slot, const char *reason, int64_t now_ns);
 /* True when `bytes` more may be in flight: within the credit, or the only message (every session is guaranteed one). */
 bool session_credit_allows(const struct slot *slot, uint64_t bytes);
 

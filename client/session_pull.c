@@ -1,6 +1,7 @@
 /* Pulls: every shard is asked for its units in parts; replies are copied straight into the caller's buffer. */
 #include "client/session_internal.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -55,10 +56,10 @@ static struct held *held_of(struct session *session, const float *buffer) {
     return oldest;
 }
 
-void session_pull_forget(struct session *session, const float *parameters) {
+void session_pull_forget(struct session *session) {
+    assert(session->pull.state != PULL_ACTIVE);
     for (size_t i = 0; i < SESSION_BUFFERS; i++)
-        if (session->held[i].buffer == parameters && parameters)
-            held_forget(session, &session->held[i]);
+        held_forget(session, &session->held[i]);
 }
 
 /* ---- asking */
@@ -216,6 +217,8 @@ void session_pull_refused(struct session *session, uint32_t slot_index, const st
     if (!state)
         return;
     uint32_t index = (uint32_t)(state - slot->parts);
+    if (refusal->status == LG_DENIED && session_greets_again(session, slot_index, refusal->reason, now_ns))
+        return;
     if (refusal->status == LG_UNAVAILABLE || refusal->status == LG_NO_CREDIT) {
         session_answered(session, slot_index, session->parts.slots[slot_index].pull[index].bytes);
         state->state = PULL_PART_NEW;

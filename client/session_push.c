@@ -234,6 +234,8 @@ void session_push_answer(struct session *session, uint32_t slot_index, const str
     struct push *push = &session->pushes[flight.push];
     struct push_slot *state = &push->slots[slot_index];
     struct push_part *part = &state->parts[flight.part];
+    if (reply->status == LG_DENIED && session_greets_again(session, slot_index, reply->reason, now_ns))
+        return;
     if (part->state == PUSH_PART_SENT)
         session_answered(session, slot_index, session->parts.slots[slot_index].push[flight.part].bytes);
     if (may_pass(reply->status)) {

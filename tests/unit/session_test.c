@@ -379,7 +379,7 @@ START_TEST(unchanged_units_are_left_out_for_the_same_buffer_only) {
     }
     ck_assert_int_eq(session_pull_poll(bench.session, NULL), LG_OK);
     ck_assert(parameters[7] == 99.0f);
-    session_pull_forget(bench.session, parameters);
+    session_pull_forget(bench.session);
     ck_assert_int_eq(session_pull_open(bench.session, parameters, bench.now, NULL), LG_OK);
     ck_assert_uint_eq(next_sent(&bench, 0, WIRE_PULL)->units[0].version, 0);
     bench_stop(&bench);

@@ -1,0 +1,273 @@
+/* liblagoon, the caller's side: pulls and pushes. */
+#include "client/client_internal.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+
+/* ---- pulls */
+
+static bool pull_over(const struct lg_client *client) {
+    return client->shared.pull.state == CALL_DONE;
+}
+
+/* An outcome was taken: the fd stays readable only while there is another one. */
+static void take_ready(struct lg_client *client) {
+    eventfd_t events;
+    (void)eventfd_read(client->ready_fd, &events);
+    bool more = client->shared.pull.state == CALL_DONE;
+    for (size_t i = 0; i < CLIENT_PUSHES; i++)
+        more = more || client->shared.pushes[i].state == CALL_DONE;
+    if (more)
+        (void)eventfd_write(client->ready_fd, 1);
+}
+
+enum lg_status lg_pull_start(struct lg_client *client, float *parameters, struct lg_error *error) {
+    struct pull_call *pull = &client->shared.pull;
+    enum lg_status status = LG_OK;
+    pthread_mutex_lock(&client->mutex);
+    if (client->shared.ended.status != LG_OK)
+        status = client_ended(client, error);
+    else if (pull->state != CALL_IDLE)
+        status = lg_fail(error, LG_INVALID, "a pull is under way: lg_pull_wait comes before the next lg_pull_start");
+    else
+        *pull = (struct pull_call){.state = CALL_STARTED, .target = parameters, .forget = pull->forget};
+    pthread_mutex_unlock(&client->mutex);
+    if (status == LG_OK)
+        client_wake(client);
+    return status;
+}
+
+/* The thread lets go of the buffer before this returns, also when the deadline has passed. */
+enum lg_status lg_pull_wait(struct lg_client *client, struct lg_error *error) {
+    struct pull_call *pull = &client->shared.pull;
+    pthread_mutex_lock(&client->mutex);
+    enum lg_status status = LG_OK;
+    if (pull->state == CALL_IDLE) {
+        status = lg_fail(error, LG_INVALID, "no pull was started");
+        goto out;
+    }
+    client->shared.activity = "pulling";
+    status = client_wait(client, pull_over, &client->shared.shard_answers, "pulling the parameters", error);
+    if (status != LG_OK) {
+        pull->give_up = true;
+        client_wake(client);
+        while (!pull_over(client))
+            pthread_cond_wait(&client->changed, &client->mutex);
+    } else {
+        status = pull->outcome.status;
+        if (status != LG_OK && error)
+            *error = pull->outcome;
+    }
+    pull->state = CALL_IDLE;
+    client->shared.activity = "training";
+    take_ready(client);
+out:
+    pthread_mutex_unlock(&client->mutex);
+    return status;
+}
+
+enum lg_status lg_pull(struct lg_client *client, float *parameters, struct lg_error *error) {
+    enum lg_status status = lg_pull_start(client, parameters, error);
+    return status == LG_OK ? lg_pull_wait(client, error) : status;
+}
+
+void lg_pull_forget(struct lg_client *client) {
+    pthread_mutex_lock(&client->mutex);
+    client->shared.pull.forget = true;
+    pthread_mutex_unlock(&client->mutex);
+}
+
+/* ---- pushes */
+
+/* The push that was started last or first among the unfinished ones; NULL: none. */
+static struct push_call *push_newest(struct lg_client *client) {
+    struct push_call *found = NULL;
+    for (size_t i = 0; i < CLIENT_PUSHES; i++) {
+        struct push_call *push = &client->shared.pushes[i];
+        if (push->state != CALL_IDLE && (!found || push->order > found->order))
+            found = push;
+    }
+    return found;
+}
+
+static const struct push_call *push_oldest(const struct lg_client *client) {
+    const struct push_call *found = NULL;
+    for (size_t i = 0; i < CLIENT_PUSHES; i++) {
+        const struct push_call *push = &client->shared.pushes[i];
+        if (push->state != CALL_IDLE && (!found || push->order < found->order))
+            found = push;
+    }
+    return found;
+}
+
+static bool push_over(const struct lg_client *client) {
+    return push_oldest(client)->state == CALL_DONE;
+}
+
+static enum lg_status check_push(const struct lg_client *client, const struct lg_push *push, struct lg_error *error) {
+    if (client->options.role == LG_ROLE_OBSERVER)
+        return lg_fail(error, LG_DENIED, "observers only pull");
+    if (client->options.role == LG_ROLE_INITIALISER && !push->initial)
+        return lg_fail(error, LG_DENIED, "initialisers push initial values only");
+    if (!push->initial && push->samples == 0)
+        return lg_fail(error, LG_INVALID, "a push of no samples");
+    if (push->lease != 0 && !push->initial && push->first >= push->end)
+        return lg_fail(error, LG_INVALID, "a push of the samples from %llu to %llu, which are none",
+                       (unsigned long long)push->first, (unsigned long long)push->end);
+    return LG_OK;
+}
+
+static void push_fill(struct lg_client *client, struct push_call *call, const struct lg_push *push,
+                      const float *gradients) {
+    bool leased = push->lease != 0 && !push->initial;
+    call->cover = leased ? (struct wire_cover){.lease = push->lease,
+                                               .fence = push->fence,
+                                               .epoch = push->epoch,
+                                               .first = push->first,
+                                               .end = push->end,
+                                               .samples = push->samples}
+                         : (struct wire_cover){.samples = push->samples};
+    call->spec = (struct session_push){.clock = ++client->clock,
+                                       .kind = push->initial           ? WIRE_PUSH_KIND_INITIAL
+                                               : push->local_steps > 1 ? WIRE_PUSH_KIND_DELTA
+                                                                       : WIRE_PUSH_KIND_GRADIENT,
+                                       .samples = push->samples,
+                                       .local_steps = push->local_steps > 1 ? push->local_steps : 1,
+                                       .covers = &call->cover,
+                                       .cover_count = 1,
+                                       .gradients = gradients};
+    call->order = ++client->push_order;
+    call->unready = client->tensor_count;
+    memset(call->ready, 0, client->tensor_count * sizeof *call->ready);
+    call->range_count = call->ranges_taken = 0;
+    call->state = CALL_STARTED;
+}
+
+/* With less than a second of the lease at hand left, the next one is asked for. */
+static void push_looks_ahead(struct lg_client *client, const struct lg_push *push) {
+    const struct lg_lease *lease = &client->current.lease;
+    double rate = client->shared.progress.samples_per_second;
+    if (lease->kind == LG_LEASE_TRAIN && push->lease == lease->lease && push->lease != 0 && push->end <= lease->end &&
+        (double)(lease->end - push->end) <= rate)
+        client->shared.lease_wanted = true;
+}
+
+enum lg_status lg_push_start(struct lg_client *client, const struct lg_push *push, const float *gradients,
+                             struct lg_error *error) {
+    struct push_call *call = NULL;
+    enum lg_status status = check_push(client, push, error);
+    if (status != LG_OK)
+        return status;
+    pthread_mutex_lock(&client->mutex);
+    const struct push_call *newest = push_newest(client);
+    for (size_t i = 0; i < CLIENT_PUSHES; i++)
+        if (client->shared.pushes[i].state == CALL_IDLE)
+            call = &client->shared.pushes[i];
+    if (client->shared.ended.status != LG_OK)
+        status = client_ended(client, error);
+    else if (newest && newest->unready > 0)
+        status = lg_fail(error, LG_INVALID, "a push is open: mark all its tensors ready before the next one");
+    else if (!call)
+        status = lg_fail(error, LG_INVALID, "%d pushes are under way: lg_push_wait comes first", CLIENT_PUSHES);
+    if (status == LG_OK) {
+        push_fill(client, call, push, gradients);
+        push_looks_ahead(client, push);
+    }
+    pthread_mutex_unlock(&client->mutex);
+    if (status == LG_OK)
+        client_wake(client);
+    return status;
+}
+
+/* Marks what was not marked yet, as ranges; one that continues the last untaken one, from either side, is joined. */
+static void mark(struct push_call *push, size_t tensor) {
+    if (push->ready[tensor])
+        return;
+    push->ready[tensor] = true;
+    push->unready--;
+    struct ready_range *last = push->range_count > push->ranges_taken ? &push->ranges[push->range_count - 1] : NULL;
+    if (last && last->first == tensor + 1) {
+        last->first = tensor;
+        last->count++;
+    } else if (last && last->first + last->count == tensor)
+        last->count++;
+    else
+        push->ranges[push->range_count++] = (struct ready_range){tensor, 1};
+}
+
+void lg_push_ready(struct lg_client *client, size_t first_tensor, size_t count) {
+    pthread_mutex_lock(&client->mutex);
+    struct push_call *push = push_newest(client);
+    for (size_t i = first_tensor; push && i < client->tensor_count && i - first_tensor < count; i++)
+        mark(push, i);
+    pthread_mutex_unlock(&client->mutex);
+    client_wake(client);
+}
+
+/* A push whose deadline passed cannot be taken back: parts of it may be applied. So the session ends with it, and
+ * nothing touches the gradients after this. */
+static void push_give_up(struct lg_client *client, const char *why) {
+    snprintf(client->shared.give_up, sizeof client->shared.give_up, "%.200s", why);
+    client_wake(client);
+    while (!push_over(client))
+        pthread_cond_wait(&client->changed, &client->mutex);
+}
+
+static void push_report(struct lg_client *client, const struct push_call *push, struct lg_push_result *result) {
+    client->cut_count = push->result.cut_count;
+    if (client->cut_count > 0)
+        memcpy(client->cuts, push->cuts, client->cut_count * sizeof *client->cuts);
+    if (result)
+        *result = (struct lg_push_result){.staleness_max = push->result.staleness_max,
+                                          .weight_min = push->result.weight_min,
+                                          .dropped = push->result.dropped,
+                                          .repeated = push->result.units_repeated > 0,
+                                          .cut_count = push->result.cut_count};
+}
+
+enum lg_status lg_push_wait(struct lg_client *client, struct lg_push_result *result, struct lg_error *error) {
+    enum lg_status status = LG_OK;
+    client->cut_count = 0;
+    pthread_mutex_lock(&client->mutex);
+    struct push_call *push = (struct push_call *)push_oldest(client);
+    if (!push)
+        status = lg_fail(error, LG_INVALID, "no push was started");
+    else if (push->unready > 0 && push->state != CALL_DONE)
+        status = lg_fail(error, LG_INVALID, "%zu tensors of the push are not marked ready", push->unready);
+    if (status != LG_OK)
+        goto out;
+    client->shared.activity = "pushing";
+    struct lg_error detail = {0};
+    status = client_wait(client, push_over, &client->shared.shard_answers, "pushing gradients", &detail);
+    if (status != LG_OK)
+        push_give_up(client, detail.message);
+    else {
+        status = push->outcome.status;
+        detail = push->outcome;
+    }
+    if (status == LG_OK)
+        push_report(client, push, result);
+    else if (error)
+        *error = detail;
+    push->state = CALL_IDLE;
+    client->shared.activity = "training";
+    take_ready(client);
+out:
+    pthread_mutex_unlock(&client->mutex);
+    return status;
+}
+
+enum lg_status lg_push(struct lg_client *client, const struct lg_push *push, const float *gradients,
+                       struct lg_push_result *result, struct lg_error *error) {
+    enum lg_status status = lg_push_start(client, push, gradients, error);
+    if (status != LG_OK)
+        return status;
+    lg_push_ready(client, 0, client->tensor_count);
+    return lg_push_wait(client, result, error);
+}
+
+const uint64_t *lg_push_cuts(const struct lg_client *client, size_t *count) {
+    *count = client->cut_count;
+    return client->cuts;
+}

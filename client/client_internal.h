@@ -1,0 +1,192 @@
+/* Inside liblagoon: what the caller's thread (client.c, client_lease.c) and the client's own thread share.
+ *
+ * The client's thread (client_thread.c, client_coordinator.c) owns every socket and the session; nobody else touches
+ * them. The caller leaves wishes under the mutex and writes to `wake_fd`; the thread takes them, works, and leaves
+ * outcomes under the mutex. Neither holds the mutex while it copies tensors or sends. */
+#ifndef LAGOON_CLIENT_CLIENT_INTERNAL_H
+#define LAGOON_CLIENT_CLIENT_INTERNAL_H
+
+#include <pthread.h>
+#include <zmq.h>
+
+#include "client/lagoon.h"
+#include "client/link.h"
+#include "client/session.h"
+#include "common/config.h"
+#include "proto/wire.h"
+
+enum {
+    CLIENT_PUSHES = 2,  /* unsettled at once */
+    CLIENT_REPORTS = 8, /* lease dones and evaluations the coordinator has not acknowledged */
+    CLIENT_CUTS_MAX = WIRE_MARKS_MAX,
+    CLIENT_TEXT_BYTES = 256,
+    CLIENT_BEAT_MS = 1000,
+    CLIENT_LEAVE_MS = 1000, /* close waits so long for the coordinator's goodbye */
+    CLIENT_POLL_FIXED = 3
+};
+#define CLIENT_NS_PER_MS INT64_C(1000000)
+
+enum call_state { CALL_IDLE, CALL_STARTED, CALL_RUNNING, CALL_DONE };
+
+struct pull_call {
+    enum call_state state;
+    bool give_up;
+    float *target;
+    bool forget; /* no buffer's contents are to be relied on */
+    struct lg_error outcome;
+};
+
+struct ready_range {
+    size_t first, count; /* tensors */
+};
+
+struct push_call {
+    enum call_state state;
+    uint64_t order; /* the lower one was started first */
+    struct session_push spec;
+    struct wire_cover cover;
+    bool *ready;                /* [tensor count] as marked by the caller */
+    size_t unready;             /* tensors */
+    struct ready_range *ranges; /* [tensor count] marks on their way to the session */
+    size_t range_count, ranges_taken;
+    struct session_push_result result; /* its cuts point to `cuts` */
+    uint64_t *cuts;                    /* [CLIENT_CUTS_MAX] */
+    struct lg_error outcome;
+    uint64_t ticket; /* the client's thread only */
+};
+
+struct lease_record {
+    struct lg_lease lease;
+    uint64_t cuts[CLIENT_CUTS_MAX];
+};
+
+/* A LEASE_DONE or EVAL_REPORT until it is acknowledged. */
+struct report {
+    bool used;
+    uint64_t order;              /* the lower one goes first */
+    struct wire_message message; /* without pointers; the request is numbered when it is first sent */
+    bool sent;                   /* on this connection */
+};
+
+/* Guarded by lg_client.mutex. */
+struct client_shared {
+    bool joined;
+    struct lg_error join_outcome; /* status LG_UNAVAILABLE: still joining */
+    struct lg_error ended;        /* status LG_OK: the session lives */
+    bool stop;
+    char stop_reason[CLIENT_TEXT_BYTES];
+    char give_up[CLIENT_TEXT_BYTES]; /* "": none; else end the session, the caller's deadline passed */
+    struct pull_call pull;
+    struct push_call pushes[CLIENT_PUSHES];
+    bool lease_wanted;         /* one lease ahead, please */
+    bool lease_urgent;         /* the caller waits for it */
+    bool lease_there;          /* `ahead` is one */
+    bool lease_finished;       /* there will be no more */
+    struct lease_record ahead; /* granted, not yet handed out */
+    struct report reports[CLIENT_REPORTS];
+    uint64_t report_order;
+    struct lg_progress progress;
+    uint64_t coordinator_answers, shard_answers; /* rise with everything that counts as progress */
+    char trouble[CLIENT_TEXT_BYTES];             /* what holds things up, as the client's thread sees it; "" nothing */
+    const char *activity;                        /* what the caller is doing, for the beat; static text */
+};
+
+/* One shard's connection. */
+struct shard_link {
+    struct link link;
+    bool lost;   /* its loss was logged */
+    bool unsent; /* the transport took no more: offer again soon */
+};
+
+/* A request that is repeated, with its number, on every new connection until it is answered. */
+struct ask {
+    uint64_t request; /* 0: nothing is asked */
+    bool sent;        /* on this connection */
+};
+
+/* The client's thread only. */
+struct client_io {
+    struct link coordinator;
+    struct shard_link *shards; /* [shard_count], after the join */
+    uint32_t shard_count;
+    struct session *session; /* NULL before the join */
+    uint64_t session_id;     /* 0 before the join */
+    uint32_t incarnation;
+    struct wire_arena *coordinator_arena, *shard_arena;
+    struct net_message in, out;
+    zmq_pollitem_t *items; /* [CLIENT_POLL_FIXED + 2 * shard_count] */
+    uint64_t requests;     /* numbers given out */
+    struct ask join, lease, leave;
+    int64_t join_ns, lease_ns, report_ns, beat_ns; /* when to ask again */
+    int64_t leave_ns;                              /* leaving: until when the goodbye may take; 0: not leaving */
+    int64_t silent_ns;                             /* since when an answer is due; 0: none is */
+    bool silence_told, lost_told;
+    char told[CLIENT_TEXT_BYTES]; /* the last reason for waiting that was logged: once is enough */
+    bool over;                    /* the thread may end */
+    /* calls taken over from the caller */
+    bool pulling, pushing[CLIENT_PUSHES];
+    uint64_t progress;  /* of the session, as last told to the caller */
+    int64_t trouble_ns; /* when to look for trouble again */
+};
+
+struct lg_client {
+    /* set before the thread starts, read-only since */
+    char endpoint[NET_ENDPOINT_BYTES]; /* of the coordinator */
+    char job[CLIENT_TEXT_BYTES], device[CLIENT_TEXT_BYTES];
+    struct lg_client_options options; /* texts and tensors point to the copies here */
+    struct tensor_spec *own_tensors;  /* what a trainer joined with */
+    void *zmq;
+    int wake_fd;  /* to the client's thread */
+    int ready_fd; /* to the caller */
+    pthread_t thread;
+    /* set by the client's thread before `joined` */
+    struct tensor_spec *tensors;
+    size_t tensor_count;
+    struct config *spec;
+    /* the caller's thread only */
+    struct lease_record current;
+    uint64_t clock, push_order;
+    uint64_t cuts[CLIENT_CUTS_MAX];
+    size_t cut_count;
+
+    pthread_mutex_t mutex;
+    pthread_cond_t changed; /* monotonic clock */
+    struct client_shared shared;
+    struct client_io io;
+};
+
+/* client.c */
+int64_t client_now_ns(void);
+void client_wake(struct lg_client *client);
+/* With the mutex held: waits until `over` says so, up to the deadline, which moves on while the counter `progress`
+ * (may be NULL) does. LG_OK: over; LG_TIMEOUT: the sentence says what held things up, and `what` was given up. */
+LG_MUST_CHECK enum lg_status client_wait(struct lg_client *client, bool (*over)(const struct lg_client *client),
+                                         const uint64_t *progress, const char *what, struct lg_error *error);
+/* With the mutex held: LG_OK, or why the session is over. */
+LG_MUST_CHECK enum lg_status client_ended(const struct lg_client *client, struct lg_error *error);
+
+/* client_thread.c: the thread's main function, and what the session calls. */
+void *client_run(void *client);
+bool client_send(void *client, uint32_t slot, const struct wire_message *message);
+void client_reopen(void *client, uint32_t slot, const char *why);
+/* Ends the session; every call from now on says why. */
+void client_end(struct lg_client *client, enum lg_status status, const char *reason);
+/* Wakes the caller; with the mutex held. */
+void client_notify(struct lg_client *client);
+
+/* client_coordinator.c, on the client's thread */
+void coordinator_up(struct lg_client *client, int64_t now_ns);
+void coordinator_down(struct lg_client *client, bool was_up, int64_t now_ns);
+/* Asks for what is due: join, lease, reports, beat, goodbye. */
+void coordinator_tick(struct lg_client *client, int64_t now_ns);
+void coordinator_receive(struct lg_client *client, const struct wire_message *message, int64_t now_ns);
+/* When coordinator_tick is needed next, beside the events. */
+int64_t coordinator_next_ns(const struct lg_client *client);
+/* What keeps the client from the coordinator's answers; "" nothing. */
+void coordinator_describe(const struct lg_client *client, char *text, size_t bytes);
+
+/* client_join.c: makes the session and the links to the shards from an accepting JOIN_REPLY. */
+LG_MUST_CHECK enum lg_status client_join_accept(struct lg_client *client, const struct wire_message *message,
+                                                struct lg_error *error);
+
+#endif

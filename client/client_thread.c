@@ -1,0 +1,403 @@
+/* The client's own thread: takes the caller's wishes, drives the session and the talk with the coordinator, waits for
+ * events, and leaves outcomes. It alone owns the sockets and the session. */
+#include "client/client_internal.h"
+#include "proto/wire_net.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+
+#include "common/log.h"
+
+enum { RECEIVE_BUDGET = 64, UNSENT_RETRY_MS = 5, TROUBLE_MS = 200, IDLE_MS = 1000 };
+
+/* ---- for the session */
+
+/* The payload is copied here, once, into ZeroMQ's messages; sending the caller's gradients in place would start here.
+ */
+bool client_send(void *context, uint32_t slot, const struct wire_message *message) {
+    struct lg_client *client = context;
+    struct shard_link *shard = &client->io.shards[slot];
+    struct net_message *out = &client->io.out;
+    if (shard->link.state != LINK_UP)
+        return false;
+    if (wire_net_add(message, out) != LG_OK) {
+        net_message_clear(out);
+        shard->unsent = true;
+        return false;
+    }
+    if (net_send(shard->link.socket, out) == LG_OK)
+        return true;
+    shard->unsent = true;
+    return false;
+}
+
+static void shard_lost(struct lg_client *client, uint32_t slot, const char *why) {
+    struct shard_link *shard = &client->io.shards[slot];
+    if (!shard->lost)
+        log_warn("shard-lost", "shard %u at %s: %s; trying again", slot, shard->link.endpoint, why);
+    shard->lost = true;
+}
+
+void client_reopen(void *context, uint32_t slot, const char *why) {
+    struct lg_client *client = context;
+    shard_lost(client, slot, why);
+    link_reopen(&client->io.shards[slot].link, client_now_ns());
+}
+
+/* ---- outcomes */
+
+void client_notify(struct lg_client *client) {
+    pthread_cond_broadcast(&client->changed);
+    (void)eventfd_write(client->ready_fd, 1);
+}
+
+void client_end(struct lg_client *client, enum lg_status status, const char *reason) {
+    session_end(client->io.session, status, reason);
+}
+
+static void settle_pull(struct lg_client *client) {
+    struct lg_error outcome = {0};
+    outcome.status = session_pull_poll(client->io.session, &outcome);
+    if (outcome.status == LG_UNAVAILABLE)
+        return;
+    client->io.pulling = false;
+    pthread_mutex_lock(&client->mutex);
+    client->shared.pull.outcome = outcome;
+    client->shared.pull.state = CALL_DONE;
+    client_notify(client);
+    pthread_mutex_unlock(&client->mutex);
+}
+
+static void settle_push(struct lg_client *client, size_t index) {
+    struct push_call *push = &client->shared.pushes[index];
+    struct session_push_result result = {0};
+    struct lg_error outcome = {0};
+    outcome.status = session_push_poll(client->io.session, push->ticket, &result, &outcome);
+    if (outcome.status == LG_UNAVAILABLE)
+        return;
+    client->io.pushing[index] = false;
+    pthread_mutex_lock(&client->mutex);
+    if (outcome.status == LG_OK && result.cut_count > 0)
+        memcpy(push->cuts, result.cuts, result.cut_count * sizeof *push->cuts);
+    push->result = result;
+    push->result.cuts = push->cuts;
+    push->outcome = outcome;
+    push->state = CALL_DONE;
+    client_notify(client);
+    pthread_mutex_unlock(&client->mutex);
+}
+
+/* Tells the caller that the session is over, once. */
+static void settle_end(struct lg_client *client) {
+    struct lg_error end = {0};
+    if (session_status(client->io.session, &end) == LG_OK)
+        return;
+    pthread_mutex_lock(&client->mutex);
+    bool news = client->shared.ended.status == LG_OK;
+    client->shared.ended = end;
+    if (news)
+        client_notify(client);
+    pthread_mutex_unlock(&client->mutex);
+    if (news)
+        log_warn("session-over", "the session is over: %s", end.message);
+}
+
+static void settle_calls(struct lg_client *client) {
+    struct client_io *io = &client->io;
+    if (!io->session)
+        return;
+    if (session_progress(io->session) != io->progress) {
+        pthread_mutex_lock(&client->mutex);
+        client->shared.shard_answers += session_progress(io->session) - io->progress;
+        pthread_mutex_unlock(&client->mutex);
+        io->progress = session_progress(io->session);
+    }
+    settle_end(client);
+    if (io->pulling)
+        settle_pull(client);
+    for (size_t i = 0; i < CLIENT_PUSHES; i++)
+        if (io->pushing[i])
+            settle_push(client, i);
+}
+
+static void look_for_trouble(struct lg_client *client, int64_t now_ns) {
+    struct client_io *io = &client->io;
+    char text[CLIENT_TEXT_BYTES] = "";
+    if (now_ns < io->trouble_ns)
+        return;
+    io->trouble_ns = now_ns + TROUBLE_MS * CLIENT_NS_PER_MS;
+    if (io->session)
+        session_describe(io->session, now_ns, text, sizeof text);
+    if (!text[0])
+        coordinator_describe(client, text, sizeof text);
+    pthread_mutex_lock(&client->mutex);
+    memcpy(client->shared.trouble, text, sizeof text);
+    pthread_mutex_unlock(&client->mutex);
+}
+
+/* ---- wishes */
+
+static void take_pull(struct lg_client *client, int64_t now_ns) {
+    struct client_io *io = &client->io;
+    struct pull_call *pull = &client->shared.pull;
+    struct lg_error error = {0};
+    pthread_mutex_lock(&client->mutex);
+    bool start = pull->state == CALL_STARTED, give_up = pull->give_up;
+    float *target = pull->target;
+    bool forget = pull->forget;
+    if (start)
+        pull->state = CALL_RUNNING;
+    pull->give_up = false;
+    pull->forget = pull->forget && !start;
+    pthread_mutex_unlock(&client->mutex);
+    if (start && forget)
+        session_pull_forget(io->session);
+    if (start) {
+        io->pulling = true;
+        enum lg_status status = session_pull_open(io->session, target, now_ns, &error);
+        if (status != LG_OK) { /* only a session that is over refuses: settled with the others */
+            settle_pull(client);
+            return;
+        }
+    }
+    if (give_up)
+        session_pull_cancel(io->session);
+}
+
+static void fail_push(struct lg_client *client, size_t index, const struct lg_error *error) {
+    struct push_call *push = &client->shared.pushes[index];
+    pthread_mutex_lock(&client->mutex);
+    push->outcome = *error;
+    push->state = CALL_DONE;
+    client_notify(client);
+    pthread_mutex_unlock(&client->mutex);
+}
+
+/* Opens the push if it is new and hands its marks to the session. */
+static void take_push(struct lg_client *client, size_t index, int64_t now_ns) {
+    struct client_io *io = &client->io;
+    struct push_call *push = &client->shared.pushes[index];
+    struct lg_error error = {0};
+    pthread_mutex_lock(&client->mutex);
+    bool start = push->state == CALL_STARTED;
+    struct session_push spec = push->spec;
+    if (start)
+        push->state = CALL_RUNNING;
+    pthread_mutex_unlock(&client->mutex);
+    if (start) {
+        error.status = session_push_open(io->session, &spec, now_ns, &push->ticket, &error);
+        io->pushing[index] = error.status == LG_OK;
+        if (error.status != LG_OK)
+            fail_push(client, index, &error);
+    }
+    while (io->pushing[index]) {
+        struct ready_range range = {0, 0};
+        pthread_mutex_lock(&client->mutex);
+        if (push->ranges_taken < push->range_count)
+            range = push->ranges[push->ranges_taken++];
+        pthread_mutex_unlock(&client->mutex);
+        if (range.count == 0)
+            return;
+        session_push_ready(io->session, range.first, range.count, now_ns);
+    }
+}
+
+static void take_wishes(struct lg_client *client, int64_t now_ns) {
+    struct client_io *io = &client->io;
+    struct client_shared *shared = &client->shared;
+    char give_up[CLIENT_TEXT_BYTES];
+    pthread_mutex_lock(&client->mutex);
+    bool stop = shared->stop;
+    size_t older = shared->pushes[1].order < shared->pushes[0].order;
+    memcpy(give_up, shared->give_up, sizeof give_up);
+    pthread_mutex_unlock(&client->mutex);
+    if (stop && io->leave_ns == 0) {
+        bool polite = io->session_id != 0 && io->coordinator.state == LINK_UP &&
+                      (!io->session || session_status(io->session, NULL) != LG_FENCED);
+        io->leave_ns = now_ns + CLIENT_LEAVE_MS * CLIENT_NS_PER_MS;
+        io->over = !polite;
+    }
+    if (!io->session)
+        return;
+    if (give_up[0])
+        client_end(client, LG_TIMEOUT, give_up);
+    take_pull(client, now_ns);
+    take_push(client, older, now_ns);
+    take_push(client, 1 - older, now_ns);
+}
+
+/* ---- events */
+
+static void shard_change(struct lg_client *client, uint32_t slot, enum link_change change, int64_t now_ns) {
+    struct shard_link *shard = &client->io.shards[slot];
+    switch (change) {
+    case LINK_CHANGE_NONE:
+        return;
+    case LINK_CHANGE_UP:
+        if (shard->lost)
+            log_info("shard-back", "shard %u at %s is connected again", slot, shard->link.endpoint);
+        shard->lost = shard->unsent = false;
+        session_connected(client->io.session, slot, now_ns);
+        return;
+    case LINK_CHANGE_DOWN:
+        shard_lost(client, slot, "the connection was lost");
+        break;
+    case LINK_CHANGE_FAILED:
+        shard_lost(client, slot, "cannot connect: is the server running?");
+        break;
+    }
+    session_disconnected(client->io.session, slot, now_ns);
+}
+
+static void coordinator_change(struct lg_client *client, enum link_change change, int64_t now_ns) {
+    if (change == LINK_CHANGE_UP)
+        coordinator_up(client, now_ns);
+    else if (change != LINK_CHANGE_NONE)
+        coordinator_down(client, change == LINK_CHANGE_DOWN, now_ns);
+}
+
+static void ticks(struct lg_client *client, int64_t now_ns) {
+    struct client_io *io = &client->io;
+    coordinator_change(client, link_tick(&io->coordinator, now_ns), now_ns);
+    coordinator_tick(client, now_ns);
+    if (!io->session)
+        return;
+    for (uint32_t i = 0; i < io->shard_count; i++) {
+        shard_change(client, i, link_tick(&io->shards[i].link, now_ns), now_ns);
+        if (io->shards[i].unsent) {
+            io->shards[i].unsent = false;
+            session_writable(io->session, i, now_ns);
+        }
+    }
+    session_tick(io->session, now_ns);
+}
+
+/* What arrived on the coordinator's socket; callbacks may close it. */
+static void drain_coordinator(struct lg_client *client, int64_t now_ns) {
+    struct client_io *io = &client->io;
+    void *socket = io->coordinator.socket;
+    for (int i = 0; i < RECEIVE_BUDGET && socket && io->coordinator.socket == socket; i++) {
+        struct wire_message message;
+        struct lg_error error = {0};
+        enum lg_status status = net_receive(socket, &io->in);
+        if (status == LG_UNAVAILABLE || status == LG_IO)
+            return;
+        if (status == LG_OK)
+            status = wire_net_decode(&io->in, 0, io->coordinator_arena, &message, &error);
+        if (status == LG_OK)
+            coordinator_receive(client, &message, now_ns);
+        else
+            log_warn("malformed", "the coordinator sent a message that cannot be read: %s", error.message);
+    }
+}
+
+static void drain_shard(struct lg_client *client, uint32_t slot, int64_t now_ns) {
+    struct client_io *io = &client->io;
+    struct link *link = &io->shards[slot].link;
+    void *socket = link->socket;
+    for (int i = 0; i < RECEIVE_BUDGET && socket && link->socket == socket; i++) {
+        struct wire_message message;
+        struct lg_error error = {0};
+        enum lg_status status = net_receive(socket, &io->in);
+        if (status == LG_UNAVAILABLE || status == LG_IO)
+            return;
+        if (status == LG_OK)
+            status = wire_net_decode(&io->in, 0, io->shard_arena, &message, &error);
+        if (status == LG_OK) {
+            session_receive(io->session, slot, &message, now_ns);
+            continue;
+        }
+        log_warn("malformed", "shard %u sent a message that cannot be read: %s", slot, error.message);
+        session_disconnected(io->session, slot, now_ns);
+        link_reopen(link, now_ns);
+    }
+}
+
+/* A link's two places among the items: its socket and its monitor; unused ones watch for nothing. */
+static void watch(const struct lg_client *client, zmq_pollitem_t *items, const struct link *link) {
+    void *sockets[] = {link->socket, link->monitor.socket};
+    for (size_t i = 0; i < 2; i++)
+        items[i] = (zmq_pollitem_t){
+            .socket = sockets[i], .fd = sockets[i] ? 0 : client->wake_fd, .events = sockets[i] ? ZMQ_POLLIN : 0};
+}
+
+/* True when the item fired and its socket is still the link's. */
+static bool fired(const zmq_pollitem_t *item, const void *socket) {
+    return (item->revents & ZMQ_POLLIN) && socket && item->socket == socket;
+}
+
+/* Milliseconds until something is due without an event. */
+static long wait_ms(struct lg_client *client, int64_t now_ns) {
+    struct client_io *io = &client->io;
+    int64_t due = now_ns + IDLE_MS * CLIENT_NS_PER_MS;
+    bool busy = io->pulling || io->pushing[0] || io->pushing[1];
+    int64_t candidates[] = {link_next_ns(&io->coordinator), coordinator_next_ns(client),
+                            io->leave_ns ? io->leave_ns : INT64_MAX, busy ? io->trouble_ns : INT64_MAX};
+    for (size_t i = 0; i < sizeof candidates / sizeof *candidates; i++)
+        due = candidates[i] < due ? candidates[i] : due;
+    for (uint32_t i = 0; io->session && i < io->shard_count; i++) {
+        int64_t next = link_next_ns(&io->shards[i].link);
+        if (io->shards[i].unsent && next > now_ns + UNSENT_RETRY_MS * CLIENT_NS_PER_MS)
+            next = now_ns + UNSENT_RETRY_MS * CLIENT_NS_PER_MS;
+        due = next < due ? next : due;
+    }
+    int64_t tick_ns = io->session ? session_next_tick_ns(io->session, now_ns) : -1;
+    if (tick_ns >= 0 && now_ns + tick_ns < due)
+        due = now_ns + tick_ns;
+    return due <= now_ns ? 0 : (long)((due - now_ns) / CLIENT_NS_PER_MS) + 1;
+}
+
+/* Messages are taken before the news that their connection is gone. */
+static void receive_all(struct lg_client *client, uint32_t shard_count, int64_t now_ns) {
+    struct client_io *io = &client->io;
+    for (uint32_t i = 0; i < shard_count; i++) {
+        const zmq_pollitem_t *items = &io->items[CLIENT_POLL_FIXED + 2 * i];
+        struct link *link = &io->shards[i].link;
+        if (fired(&items[0], link->socket))
+            drain_shard(client, i, now_ns);
+        if (fired(&items[1], link->monitor.socket))
+            shard_change(client, i, link_events(link, now_ns), now_ns);
+    }
+    bool talk = fired(&io->items[1], io->coordinator.socket), news = io->items[2].revents & ZMQ_POLLIN;
+    if (talk) /* may make room for shards: the items are not looked at after it */
+        drain_coordinator(client, now_ns);
+    if (news)
+        coordinator_change(client, link_events(&io->coordinator, now_ns), now_ns);
+}
+
+static void wait_and_receive(struct lg_client *client) {
+    struct client_io *io = &client->io;
+    uint32_t shard_count = io->session ? io->shard_count : 0;
+    io->items[0] = (zmq_pollitem_t){.fd = client->wake_fd, .events = ZMQ_POLLIN};
+    watch(client, &io->items[1], &io->coordinator);
+    for (uint32_t i = 0; i < shard_count; i++)
+        watch(client, &io->items[CLIENT_POLL_FIXED + 2 * i], &io->shards[i].link);
+    int count = CLIENT_POLL_FIXED + 2 * (int)shard_count;
+    if (zmq_poll(io->items, count, wait_ms(client, client_now_ns())) < 0)
+        return; /* interrupted */
+    eventfd_t wakes;
+    if (io->items[0].revents & ZMQ_POLLIN)
+        (void)eventfd_read(client->wake_fd, &wakes);
+    receive_all(client, shard_count, client_now_ns());
+}
+
+void *client_run(void *context) {
+    struct lg_client *client = context;
+    struct client_io *io = &client->io;
+    while (!io->over) {
+        int64_t now_ns = client_now_ns();
+        take_wishes(client, now_ns);
+        ticks(client, now_ns);
+        settle_calls(client);
+        look_for_trouble(client, now_ns);
+        if (io->leave_ns != 0 && (now_ns >= io->leave_ns || io->coordinator.state != LINK_UP))
+            io->over = true;
+        if (!io->over)
+            wait_and_receive(client);
+    }
+    link_deinit(&io->coordinator);
+    for (uint32_t i = 0; i < io->shard_count; i++)
+        link_deinit(&io->shards[i].link);
+    return NULL;
+}

@@ -1,0 +1,78 @@
+#include "client/link.h"
+
+#include <stdio.h>
+
+#define NS_PER_MS INT64_C(1000000)
+
+enum { REST_LEAST_MS = 50, REST_MOST_MS = 1000, REOPEN_MS = 500, ATTEMPT_MS = 7000 };
+
+void link_init(struct link *link, void *zmq, const char *endpoint) {
+    *link = (struct link){.zmq = zmq, .backoff_ms = REST_LEAST_MS};
+    snprintf(link->endpoint, sizeof link->endpoint, "%s", endpoint);
+}
+
+void link_deinit(struct link *link) {
+    net_monitor_close(&link->monitor);
+    net_socket_close(link->socket);
+    link->socket = NULL;
+}
+
+static void rest(struct link *link, int64_t now_ns) {
+    link_deinit(link);
+    link->state = LINK_RESTING;
+    link->until_ns = now_ns + link->backoff_ms * NS_PER_MS;
+    link->backoff_ms = link->backoff_ms * 2 < REST_MOST_MS ? link->backoff_ms * 2 : REST_MOST_MS;
+}
+
+/* A peer that answers wrongly or not at all gets some rest, so that this does not become a storm. */
+void link_reopen(struct link *link, int64_t now_ns) {
+    link->backoff_ms = link->backoff_ms > REOPEN_MS ? link->backoff_ms : REOPEN_MS;
+    rest(link, now_ns);
+}
+
+static enum link_change attempt(struct link *link, int64_t now_ns) {
+    struct net_options options = {.no_reconnect = true};
+    if (net_socket_open(link->zmq, NET_CLIENT, &options, &link->socket, NULL) != LG_OK ||
+        net_monitor_open(&link->monitor, link->zmq, link->socket, NULL) != LG_OK ||
+        net_connect(link->socket, link->endpoint, NULL) != LG_OK) {
+        rest(link, now_ns);
+        return LINK_CHANGE_FAILED;
+    }
+    link->state = LINK_CONNECTING;
+    link->until_ns = now_ns + ATTEMPT_MS * NS_PER_MS;
+    return LINK_CHANGE_NONE;
+}
+
+enum link_change link_tick(struct link *link, int64_t now_ns) {
+    if (link->state == LINK_UP || now_ns < link->until_ns)
+        return LINK_CHANGE_NONE;
+    if (link->state == LINK_RESTING)
+        return attempt(link, now_ns);
+    rest(link, now_ns); /* a name that cannot be resolved gives no event */
+    return LINK_CHANGE_FAILED;
+}
+
+enum link_change link_events(struct link *link, int64_t now_ns) {
+    for (;;) {
+        switch (link->monitor.socket ? net_monitor_next(&link->monitor) : NET_EVENT_NONE) {
+        case NET_EVENT_NONE:
+            return LINK_CHANGE_NONE;
+        case NET_EVENT_UP:
+            if (link->state != LINK_CONNECTING)
+                continue;
+            link->state = LINK_UP;
+            link->backoff_ms = REST_LEAST_MS;
+            return LINK_CHANGE_UP;
+        case NET_EVENT_DOWN:
+        case NET_EVENT_FAILED: {
+            bool was_up = link->state == LINK_UP;
+            rest(link, now_ns);
+            return was_up ? LINK_CHANGE_DOWN : LINK_CHANGE_FAILED;
+        }
+        }
+    }
+}
+
+int64_t link_next_ns(const struct link *link) {
+    return link->state == LINK_UP ? INT64_MAX : link->until_ns;
+}
