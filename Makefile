@@ -94,7 +94,8 @@ BENCHES  := $(patsubst bench/%_main.c,$(BUILD)/bench/%,$(wildcard bench/*_main.c
 TESTS    := $(patsubst %.c,$(BUILD)/%,$(foreach k,unit conformance golden sim $(if $(filter yes,$(CUDA)),gpu), \
             $(wildcard tests/$(k)/*_test.c)))
 FUZZERS  := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/fuzz/*_fuzz.c))
-SUPPORT  := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/support/*.c))
+SUPPORT_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/support/*.c))
+SUPPORT  := $(BUILD)/tests/support.a
 HEADERS  := $(filter-out build/%,$(wildcard *.h */*.h */*/*.h))
 C_FILES  := $(filter-out build/%,$(wildcard */*.c */*/*.c))
 
@@ -131,8 +132,8 @@ $(shell mkdir -p $(BUILD))
 ifneq ($(file < $(STAMP)),$(FLAGS_NOW))
 $(file > $(STAMP),$(FLAGS_NOW))
 endif
-ifneq ($(file < $(OBJECTS_STAMP)),$(OBJECTS))
-$(file > $(OBJECTS_STAMP),$(OBJECTS))
+ifneq ($(file < $(OBJECTS_STAMP)),$(OBJECTS) $(SUPPORT_OBJECTS))
+$(file > $(OBJECTS_STAMP),$(OBJECTS) $(SUPPORT_OBJECTS))
 endif
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 endif
@@ -186,13 +187,18 @@ $(eval $(call program_rule,lagoon-server,server/server_main))
 $(eval $(call program_rule,lagoon-worker,worker/worker_main))
 $(eval $(call program_rule,lagoon,cli/lagoon_main))
 
+# An archive, so that a test or fuzzer links only what it uses of it.
+$(SUPPORT): $(SUPPORT_OBJECTS) $(OBJECTS_STAMP)
+	@mkdir -p $(@D)
+	$(Q)rm -f $@ && ar rcs $@ $(SUPPORT_OBJECTS)
+
 $(BUILD)/bench/%: $(BUILD)/bench/%_main.o $(ARCHIVE)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
 
 $(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(SUPPORT) $(ARCHIVE)
 	$(call say,LINK,$@)
-	$(Q)$(CC) -fsanitize=fuzzer $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
+	$(Q)$(CC) -fsanitize=fuzzer $(LDFLAGS_ALL) -o $@ $^ $(CHECK_LIBS) $(LIBS)
 
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(SUPPORT) $(ARCHIVE)
 	$(call say,LINK,$@)
