@@ -71,6 +71,7 @@ bool dedup_reserve(struct dedup *dedup, uint32_t count) {
             if (!ring_grow(dedup))
                 return false;
         } else {
+            assert(dedup->tail < dedup->head); /* the ring is not empty: it has room for `count` when it is */
             dedup_raise_floor(dedup, dedup->ring[dedup->tail & (dedup->capacity - 1)].seq + 1);
         }
     }

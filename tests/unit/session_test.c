@@ -63,7 +63,7 @@ static void bench_reopen(void *context, uint32_t slot, const char *why) {
 
 static struct tensor_spec tensor_of(const char *name, uint64_t elements) {
     struct tensor_spec spec = {.rank = 1, .shape = {elements}, .lr_factor = 1};
-    strcpy(spec.name, name);
+    snprintf(spec.name, sizeof spec.name, "%s", name);
     return spec;
 }
 
