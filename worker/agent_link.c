@@ -12,6 +12,7 @@
 enum {
     LINK_ARENA_BYTES = 16 << 20,
     REGISTER_MS = 250,          /* between attempts to register */
+    REFUSED_MS = 1000,          /* and where the coordinator does not want this worker yet */
     RESEND_MS = 1000,           /* of an exit that was not acknowledged */
     SILENT_MS = 3000,           /* without an answer: say so */
     SILENT_AGAIN_MS = 10000,    /* and say so again */
@@ -129,9 +130,15 @@ static void remark_silence(struct agent *agent, uint64_t now) {
     agent->noted_ms = now;
 }
 
+static uint64_t interval_ms(const struct agent *agent) {
+    if (agent->registered)
+        return agent->beat_ms;
+    return agent->refused ? REFUSED_MS : REGISTER_MS;
+}
+
 void agent_link_tick(struct agent *agent) {
-    uint64_t now = uv_now(&agent->loop), every_ms = agent->registered ? agent->beat_ms : REGISTER_MS;
-    if (now - agent->sent_ms >= every_ms) {
+    uint64_t now = uv_now(&agent->loop);
+    if (now - agent->sent_ms >= interval_ms(agent)) {
         agent->sent_ms = now;
         if (agent->registered)
             send_beat(agent);

@@ -174,14 +174,14 @@ static void say_end(const struct trainer *trainer, enum lg_status status, int co
         meter_say_reason(&trainer->meter, error->message);
 }
 
-int trainer_run(struct trainer_handover *handover) {
+int trainer_run(struct trainer_handover *handover, int numbers_fd) {
     struct trainer trainer = {.handover = handover};
     struct lg_error error = {0};
     enum log_level level = LOG_LEVEL_INFO;
     if (log_level_parse(handover->log_level, &level) == LG_OK)
         log_init("trainer", level);
     trainer_stop_install();
-    meter_init(&trainer.meter, TRAINER_NUMBERS_FD);
+    meter_init(&trainer.meter, numbers_fd);
     enum lg_status status = open_work(&trainer, &error);
     if (status == LG_OK)
         status = join(&trainer, &error);
@@ -204,7 +204,7 @@ int trainer_main(void) {
     int code = TRAINER_EXIT_FAILED;
     log_init("trainer", LOG_LEVEL_INFO);
     if (trainer_begin(&handover, &error) == LG_OK)
-        code = trainer_run(&handover);
+        code = trainer_run(&handover, TRAINER_NUMBERS_FD);
     else
         log_error("failed", "%s", error.message);
     trainer_handover_deinit(&handover);

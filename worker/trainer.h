@@ -14,8 +14,9 @@ enum trainer_exit {
 
 /* What every trainer does first: dies with its agent from here on, reads the handover from standard input. */
 LG_MUST_CHECK enum lg_status trainer_begin(struct trainer_handover *out, struct lg_error *error);
-/* Everything else; returns the exit code, after saying the reason on standard error and to the agent. */
-int trainer_run(struct trainer_handover *handover);
+/* Everything else; returns the exit code, after saying the reason on standard error and to the agent, which listens
+ * on `numbers_fd` (a socket; -1: nobody does). */
+int trainer_run(struct trainer_handover *handover, int numbers_fd);
 /* Both. */
 int trainer_main(void);
 

@@ -1,0 +1,494 @@
+/* The trainer's loop, with real datasets and models, against a client library played by the test: one array of
+ * parameters that takes plain gradient steps, and leases from a script. (The lg_ functions here take the place of
+ * those in the library.) Every call is written down as a letter, so that tests can read the order of things. */
+#include "worker/trainer.h"
+
+#include <check.h>
+#include <fcntl.h>
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "client/lagoon.h"
+
+enum { SAMPLES = 4096, ELEMENTS_MAX = 300000, SCRIPT_MAX = 16 };
+
+struct lg_client {
+    /* what it does */
+    struct lg_lease script[SCRIPT_MAX];
+    size_t script_next;
+    enum lg_status join_status, wait_status; /* of the join; of every push from fail_push on */
+    unsigned fail_push;
+    unsigned cut_push; /* this push (from 1) is not applied but cut at cut_at; 0: none */
+    uint64_t cut_at;
+    unsigned terminate_at_push; /* asks the process to stop during this push; 0: never */
+    float learning_rate, spoil; /* spoil: added to all pulled values */
+    /* what it saw */
+    char calls[4096];
+    size_t elements, tensor_count;
+    float parameters[ELEMENTS_MAX];
+    float *pull_target;
+    bool pulling, pushing, ready[64];
+    struct lg_push push;
+    const float *gradients;
+    unsigned pushes, initials, evaluations;
+    uint64_t applied[2][SAMPLES]; /* by epoch and position: how often */
+    double largest_norm, first_loss, loss, accuracy;
+    uint64_t predictions, steps;
+    struct lg_client_options options;
+    char close_reason[480];
+    bool open;
+};
+static struct lg_client fake;
+
+static void note(char letter) {
+    size_t used = strlen(fake.calls);
+    ck_assert_uint_lt(used + 1, sizeof fake.calls);
+    fake.calls[used] = letter;
+}
+
+enum lg_status lg_client_open(const struct lg_client_options *options, struct lg_client **out, struct lg_error *error) {
+    *out = NULL;
+    if (fake.join_status != LG_OK)
+        return lg_fail(error, fake.join_status, "the join failed as the test wants it");
+    fake.options = *options;
+    fake.elements = tensor_total_elements(options->tensors, options->tensor_count);
+    fake.tensor_count = options->tensor_count;
+    ck_assert_uint_le(fake.elements, ELEMENTS_MAX);
+    ck_assert_uint_le(fake.tensor_count, sizeof fake.ready);
+    fake.open = true;
+    *out = &fake;
+    return LG_OK;
+}
+
+void lg_client_close(struct lg_client **client, const char *reason) {
+    if (*client)
+        fake.open = false;
+    snprintf(fake.close_reason, sizeof fake.close_reason, "%s", reason ? reason : "");
+    *client = NULL;
+}
+
+enum lg_status lg_pull_start(struct lg_client *client, float *parameters, struct lg_error *error) {
+    (void)error;
+    ck_assert(!client->pulling);
+    client->pulling = true;
+    client->pull_target = parameters;
+    note('p');
+    return LG_OK;
+}
+
+enum lg_status lg_pull_wait(struct lg_client *client, struct lg_error *error) {
+    (void)error;
+    ck_assert(client->pulling);
+    client->pulling = false;
+    for (size_t i = 0; i < client->elements; i++)
+        client->pull_target[i] = client->parameters[i] + client->spoil;
+    note('P');
+    return LG_OK;
+}
+
+enum lg_status lg_pull(struct lg_client *client, float *parameters, struct lg_error *error) {
+    enum lg_status status = lg_pull_start(client, parameters, error);
+    return status == LG_OK ? lg_pull_wait(client, error) : status;
+}
+
+enum lg_status lg_push_start(struct lg_client *client, const struct lg_push *push, const float *gradients,
+                             struct lg_error *error) {
+    (void)error;
+    ck_assert(!client->pushing);
+    ck_assert(!client->pulling); /* gradients are of values that are there */
+    client->pushing = true;
+    client->push = *push;
+    client->gradients = gradients;
+    memset(client->ready, 0, sizeof client->ready);
+    client->pushes++;
+    if (client->pushes == client->terminate_at_push)
+        raise(SIGTERM);
+    note('s');
+    return LG_OK;
+}
+
+void lg_push_ready(struct lg_client *client, size_t first_tensor, size_t count) {
+    ck_assert(client->pushing);
+    for (size_t i = first_tensor; i < first_tensor + count; i++) {
+        ck_assert(!client->ready[i]);
+        client->ready[i] = true;
+    }
+}
+
+static void apply(struct lg_client *client) {
+    double sum = 0;
+    for (size_t i = 0; i < client->elements; i++) {
+        client->parameters[i] -= client->learning_rate * client->gradients[i];
+        sum += (double)client->gradients[i] * (double)client->gradients[i];
+    }
+    client->largest_norm = fmax(client->largest_norm, sqrt(sum));
+    ck_assert_uint_eq(client->push.samples, client->push.end - client->push.first);
+    for (uint64_t i = client->push.first; i < client->push.end; i++)
+        client->applied[client->push.epoch][i]++;
+}
+
+enum lg_status lg_push_wait(struct lg_client *client, struct lg_push_result *result, struct lg_error *error) {
+    struct lg_push_result outcome = {.weight_min = 1};
+    ck_assert(client->pushing);
+    for (size_t i = 0; i < client->tensor_count; i++)
+        ck_assert(client->ready[i]);
+    client->pushing = false;
+    note('W');
+    if (client->fail_push && client->pushes >= client->fail_push)
+        return lg_fail(error, client->wait_status, "the push failed as the test wants it");
+    if (client->pushes == client->cut_push)
+        outcome.cut_count = 1;
+    else
+        apply(client);
+    if (result)
+        *result = outcome;
+    return LG_OK;
+}
+
+const uint64_t *lg_push_cuts(const struct lg_client *client, size_t *count) {
+    *count = 1;
+    return &client->cut_at;
+}
+
+enum lg_status lg_push(struct lg_client *client, const struct lg_push *push, const float *gradients,
+                       struct lg_push_result *result, struct lg_error *error) {
+    (void)result;
+    (void)error;
+    ck_assert(push->initial);
+    memcpy(client->parameters, gradients, client->elements * sizeof *gradients);
+    client->initials++;
+    note('I');
+    return LG_OK;
+}
+
+enum lg_status lg_lease_next(struct lg_client *client, struct lg_lease *lease, struct lg_error *error) {
+    (void)error;
+    ck_assert_uint_lt(client->script_next, SCRIPT_MAX);
+    ck_assert(!client->pushing);
+    *lease = client->script[client->script_next++];
+    return LG_OK;
+}
+
+enum lg_status lg_lease_done(struct lg_client *client, const struct lg_lease *lease, struct lg_error *error) {
+    (void)error;
+    ck_assert(!client->pushing);
+    ck_assert_uint_eq(lease->lease, client->script[client->script_next - 1].lease);
+    note('D');
+    return LG_OK;
+}
+
+enum lg_status lg_report_evaluation(struct lg_client *client, const struct lg_lease *lease, double loss,
+                                    double accuracy, uint64_t predictions, struct lg_error *error) {
+    (void)lease;
+    (void)error;
+    if (client->evaluations++ == 0)
+        client->first_loss = loss;
+    client->loss = loss;
+    client->accuracy = accuracy;
+    client->predictions = predictions;
+    note('E');
+    return LG_OK;
+}
+
+void lg_report_progress(struct lg_client *client, const struct lg_progress *progress) {
+    client->steps = progress->steps;
+    ck_assert(progress->samples_per_second > 0);
+}
+
+/* ---- running a trainer */
+
+static int numbers_fd, their_fd; /* the agent's end, the trainer's */
+
+static void setup(void) {
+    int pair[2];
+    if (!getenv("V"))
+        dup2(open("/dev/null", O_WRONLY), STDERR_FILENO);
+    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+    numbers_fd = pair[0];
+    their_fd = pair[1];
+    memset(&fake, 0, sizeof fake);
+    fake.learning_rate = 0.1F;
+}
+
+static const char *const defaults[][2] = {
+    {"name", "test"},           {"model.kind", "softmax"},         {"dataset.kind", "glyphs"},
+    {"train.batch", "32"},      {"dataset.train_samples", "4096"}, {"dataset.test_samples", "300"},
+    {"dataset.fresh", "no"},    {"updater.kind", "adam"},          {"updater.beta1", "0.8"},
+    {"staleness.power", "0.4"}, {"dataset.noise", "0.02"},
+};
+
+/* Runs a trainer on the default job with one key set to something else (key NULL: none). */
+static int run(const char *key, const char *value) {
+    struct trainer_handover handover = {
+        .coordinator = "tcp://127.0.0.1:1",
+        .job_name = "test",
+        .job = 5,
+        .trainer = 6,
+        .device = "cpu",
+        .threads = 1,
+        .slowdown = 1,
+        .log_level = "info",
+        .agent_pid = 1,
+        .token = 77,
+        .spec = config_new(),
+    };
+    for (size_t i = 0; i < sizeof defaults / sizeof *defaults; i++)
+        ck_assert_int_eq(config_set(handover.spec, defaults[i][0], defaults[i][1], "job", NULL), LG_OK);
+    if (key)
+        ck_assert_int_eq(config_set(handover.spec, key, value, "job", NULL), LG_OK);
+    int code = trainer_run(&handover, their_fd);
+    trainer_handover_deinit(&handover);
+    return code;
+}
+
+static const struct lg_lease initialise = {.kind = LG_LEASE_INITIALISE, .lease = 1};
+static const struct lg_lease evaluate = {.kind = LG_LEASE_EVALUATE, .lease = 2, .epoch = 1};
+static const struct lg_lease finished = {.kind = LG_LEASE_FINISHED};
+
+static struct lg_lease train(uint64_t epoch, uint64_t first, uint64_t end) {
+    return (struct lg_lease){.kind = LG_LEASE_TRAIN, .lease = 3, .epoch = epoch, .first = first, .end = end};
+}
+
+static void script(const struct lg_lease *leases, size_t count) {
+    memcpy(fake.script, leases, count * sizeof *leases);
+    fake.script[count] = finished;
+}
+
+/* All that the trainer wrote for its agent (static). */
+static const char *told(void) {
+    static char text[100000];
+    ssize_t count = recv(numbers_fd, text, sizeof text - 1, MSG_DONTWAIT);
+    text[count > 0 ? count : 0] = '\0';
+    return text;
+}
+
+START_TEST(learns_and_evaluates) {
+    const struct lg_lease leases[] = {initialise, evaluate, train(0, 0, 2048), train(0, 2048, 4096), evaluate};
+    script(leases, 5);
+    ck_assert_int_eq(run(NULL, NULL), TRAINER_EXIT_DONE);
+    ck_assert_uint_eq(fake.initials, 1);
+    ck_assert_uint_eq(fake.pushes, 128);
+    for (size_t i = 0; i < SAMPLES; i++)
+        ck_assert_uint_eq(fake.applied[0][i], 1);
+    ck_assert_uint_eq(fake.predictions, 300);
+    ck_assert_double_lt(fake.loss, 0.6 * fake.first_loss);
+    ck_assert_double_gt(fake.accuracy, 0.8);
+    ck_assert(!fake.open);
+    ck_assert_uint_eq(fake.options.train_samples, 4096);
+    ck_assert_uint_eq(fake.options.test_samples, 300);
+    ck_assert_uint_eq(fake.options.token, 77);
+    ck_assert_str_eq(fake.options.job, "5");
+    ck_assert_ptr_nonnull(strstr(told(), "state=training"));
+}
+END_TEST
+
+START_TEST(the_next_pull_is_asked_for_before_the_push_is_waited_for) {
+    const struct lg_lease leases[] = {initialise, train(0, 0, 96), train(1, 0, 32)};
+    script(leases, 3);
+    ck_assert_int_eq(run(NULL, NULL), TRAINER_EXIT_DONE);
+    ck_assert_str_eq(fake.calls, "ID"
+                                 "pPspWPspWPsWD"
+                                 "pPsWD");
+}
+END_TEST
+
+START_TEST(batches_end_at_cuts_and_at_the_end) {
+    const uint64_t cuts[] = {40, 41};
+    struct lg_lease leases[] = {initialise, train(0, 0, 70)};
+    leases[1].cuts = cuts;
+    leases[1].cut_count = 2;
+    script(leases, 2);
+    ck_assert_int_eq(run(NULL, NULL), TRAINER_EXIT_DONE);
+    ck_assert_uint_eq(fake.pushes, 4); /* 0-32-40-41-70 */
+    for (size_t i = 0; i < 70; i++)
+        ck_assert_uint_eq(fake.applied[0][i], 1);
+}
+END_TEST
+
+START_TEST(a_batch_that_straddles_a_mark_is_done_in_pieces) {
+    for (unsigned push = 1; push <= 3; push++) { /* also the last of the lease */
+        const struct lg_lease leases[] = {initialise, train(0, 0, 96)};
+        memset(&fake, 0, sizeof fake);
+        script(leases, 2);
+        fake.cut_push = push;
+        fake.cut_at = (push - 1) * 32 + 5;
+        ck_assert_int_eq(run(NULL, NULL), TRAINER_EXIT_DONE);
+        ck_assert_uint_eq(fake.pushes, 5);
+        for (size_t i = 0; i < 96; i++)
+            ck_assert_uint_eq(fake.applied[0][i], 1);
+        ck_assert_ptr_nonnull(strstr(fake.calls, "WD"));
+    }
+}
+END_TEST
+
+START_TEST(clipping_bounds_what_is_pushed) {
+    const struct lg_lease leases[] = {initialise, train(0, 0, 256)};
+    script(leases, 2);
+    ck_assert_int_eq(run(NULL, NULL), TRAINER_EXIT_DONE);
+    double unclipped = fake.largest_norm;
+    ck_assert_double_gt(unclipped, 1.1);
+    memset(&fake, 0, sizeof fake);
+    script(leases, 2);
+    ck_assert_int_eq(run("train.clip", "global"), TRAINER_EXIT_DONE);
+    ck_assert_double_le(fake.largest_norm, 1.0001);
+    ck_assert_double_gt(fake.largest_norm, 0.99);
+    memset(&fake, 0, sizeof fake);
+    script(leases, 2);
+    ck_assert_int_eq(run("train.clip", "tensor"), TRAINER_EXIT_DONE);
+    ck_assert_double_le(fake.largest_norm, sqrt(2) + 0.0001); /* weight and bias, 1 each */
+}
+END_TEST
+
+START_TEST(asked_to_stop_it_finishes_the_step) {
+    const struct lg_lease leases[] = {initialise, train(0, 0, 4096)};
+    script(leases, 2);
+    fake.terminate_at_push = 3;
+    ck_assert_int_eq(run(NULL, NULL), TRAINER_EXIT_DONE);
+    ck_assert_uint_eq(fake.pushes, 3);
+    for (size_t i = 0; i < SAMPLES; i++)
+        ck_assert_uint_eq(fake.applied[0][i], i < 96);
+    ck_assert_ptr_null(strchr(fake.calls + 2, 'D')); /* the lease is not whole */
+    ck_assert_int_eq(fake.calls[strlen(fake.calls) - 1], 'P');
+    ck_assert(!fake.open);
+}
+END_TEST
+
+/* SIGTERM in a while, as likely as not in the middle of a step. */
+static void terminate_soon(void) {
+    struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGTERM};
+    const struct itimerspec soon = {.it_value = {.tv_sec = 1}};
+    timer_t timer;
+    signal(SIGTERM, SIG_IGN); /* until the trainer listens */
+    ck_assert_int_eq(timer_create(CLOCK_MONOTONIC, &event, &timer), 0);
+    ck_assert_int_eq(timer_settime(timer, 0, &soon, NULL), 0);
+}
+
+START_TEST(a_slowdown_is_cut_short_by_a_stop) {
+    const struct lg_lease leases[] = {initialise, train(0, 0, 4096)};
+    struct trainer_handover handover = {.slowdown = 1e6, .threads = 1, .spec = config_new()};
+    script(leases, 2);
+    snprintf(handover.device, sizeof handover.device, "cpu");
+    ck_assert_int_eq(config_set(handover.spec, "model.kind", "softmax", "job", NULL), LG_OK);
+    terminate_soon();
+    ck_assert_int_eq(trainer_run(&handover, their_fd), TRAINER_EXIT_DONE); /* or the test's time runs out */
+    ck_assert_uint_le(fake.pushes, 1);
+    trainer_handover_deinit(&handover);
+}
+END_TEST
+
+START_TEST(ends_tell_what_they_mean) {
+    static const struct {
+        enum lg_status join, push;
+        int code;
+    } cases[] = {
+        {LG_INVALID, LG_OK, TRAINER_EXIT_CONFIGURATION},   {LG_DENIED, LG_OK, TRAINER_EXIT_FENCED},
+        {LG_TIMEOUT, LG_OK, TRAINER_EXIT_FAILED},          {LG_OK, LG_FENCED, TRAINER_EXIT_FENCED},
+        {LG_OK, LG_CANCELLED, TRAINER_EXIT_DONE},          {LG_OK, LG_TIMEOUT, TRAINER_EXIT_FAILED},
+        {LG_OK, LG_NONFINITE, TRAINER_EXIT_CONFIGURATION}, {LG_OK, LG_INVALID, TRAINER_EXIT_FAILED},
+    };
+    const struct lg_lease leases[] = {initialise, train(0, 0, 256)};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        memset(&fake, 0, sizeof fake);
+        script(leases, 2);
+        fake.join_status = cases[i].join;
+        fake.wait_status = cases[i].push;
+        fake.fail_push = cases[i].push == LG_OK ? 0 : 2;
+        ck_assert_int_eq(run(NULL, NULL), cases[i].code);
+        bool reason = strstr(told(), "reason the") != NULL;
+        ck_assert_int_eq(reason, cases[i].code != TRAINER_EXIT_DONE);
+        ck_assert(!fake.open);
+    }
+}
+END_TEST
+
+START_TEST(divergence_is_said) {
+    const struct lg_lease leases[] = {initialise, train(0, 0, 256)};
+    script(leases, 2);
+    fake.spoil = NAN;
+    ck_assert_int_eq(run(NULL, NULL), TRAINER_EXIT_CONFIGURATION);
+    ck_assert_uint_eq(fake.pushes, 0);
+    const char *text = told();
+    ck_assert_msg(strstr(text, "reason diverged: the loss of step 1") && strstr(text, "lower lr.base"), "%s", text);
+}
+END_TEST
+
+START_TEST(bad_jobs_fail_for_good_with_the_reason) {
+    static const char *const cases[][3] = {
+        {"model.kind", "softmaxx", "softmax"},
+        {"dataset.kind", "glyph", "glyphs"},
+        {"dataset.nois", "0", "did you mean \"dataset.noise\"?"},
+        {"model.hidden", "5", "unknown key \"model.hidden\""},
+        {"train.batch", "many", "\"train.batch\" must be"},
+        {"dataset.train_samples", "-1", "dataset.train_samples"},
+        {"model.kind", "gpt", ""},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        ck_assert_msg(run(cases[i][0], cases[i][1]) == TRAINER_EXIT_CONFIGURATION, "%s", cases[i][1]);
+        const char *text = told();
+        ck_assert_msg(strstr(text, "reason ") && strstr(text, cases[i][2]), "\"%s\" lacks \"%s\"", text, cases[i][2]);
+        ck_assert_uint_eq(fake.options.job ? 1 : 0, 0); /* it never got as far as joining */
+    }
+}
+END_TEST
+
+START_TEST(a_missing_dataset_is_named) {
+    const struct lg_lease leases[] = {initialise};
+    script(leases, 1);
+    struct trainer_handover handover = {.slowdown = 1, .threads = 1, .spec = config_new()};
+    snprintf(handover.device, sizeof handover.device, "cpu");
+    ck_assert_int_eq(config_set(handover.spec, "dataset.kind", "text", "job", NULL), LG_OK);
+    ck_assert_int_eq(config_set(handover.spec, "dataset.path", "no/such/file.txt", "job", NULL), LG_OK);
+    ck_assert_int_eq(trainer_run(&handover, their_fd), TRAINER_EXIT_CONFIGURATION);
+    const char *text = told();
+    ck_assert_msg(strstr(text, "no/such/file.txt") != NULL, "%s", text);
+    trainer_handover_deinit(&handover);
+}
+END_TEST
+
+START_TEST(evaluation_takes_no_more_than_it_is_told) {
+    const struct lg_lease leases[] = {initialise, evaluate};
+    script(leases, 2);
+    ck_assert_int_eq(run("evaluate.samples", "130"), TRAINER_EXIT_DONE);
+    ck_assert_uint_eq(fake.predictions, 130);
+    memset(&fake, 0, sizeof fake);
+    script(leases, 2);
+    ck_assert_int_eq(run("evaluate.samples", "100000"), TRAINER_EXIT_DONE);
+    ck_assert_uint_eq(fake.predictions, 300);
+    memset(&fake, 0, sizeof fake);
+    script(leases, 2);
+    ck_assert_int_eq(run("dataset.test_samples", "0"), TRAINER_EXIT_DONE);
+    ck_assert_uint_eq(fake.evaluations, 1);
+    ck_assert_uint_eq(fake.predictions, 0);
+}
+END_TEST
+
+int main(void) {
+    Suite *suite = suite_create("trainer");
+    TCase *tests = tcase_create("trainer");
+    tcase_set_timeout(tests, 20);
+    tcase_add_checked_fixture(tests, setup, NULL);
+    tcase_add_test(tests, learns_and_evaluates);
+    tcase_add_test(tests, the_next_pull_is_asked_for_before_the_push_is_waited_for);
+    tcase_add_test(tests, batches_end_at_cuts_and_at_the_end);
+    tcase_add_test(tests, a_batch_that_straddles_a_mark_is_done_in_pieces);
+    tcase_add_test(tests, clipping_bounds_what_is_pushed);
+    tcase_add_test(tests, asked_to_stop_it_finishes_the_step);
+    tcase_add_test(tests, a_slowdown_is_cut_short_by_a_stop);
+    tcase_add_test(tests, ends_tell_what_they_mean);
+    tcase_add_test(tests, divergence_is_said);
+    tcase_add_test(tests, bad_jobs_fail_for_good_with_the_reason);
+    tcase_add_test(tests, a_missing_dataset_is_named);
+    tcase_add_test(tests, evaluation_takes_no_more_than_it_is_told);
+    suite_add_tcase(suite, tests);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
