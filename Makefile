@@ -295,7 +295,7 @@ docs-check: all ## fail where the documents in docs/ are older than the tables
 INSTALLED := $(DESTDIR)$(PREFIX)
 install: all ## programs, library, header, man pages, examples, under DESTDIR and PREFIX (/usr/local)
 	$(Q)install -d $(addprefix $(INSTALLED)/,bin lib/pkgconfig include/lagoon/common share/lagoon share/man/man1)
-	$(Q)install -m 755 $(PROGRAMS) $(INSTALLED)/bin
+	$(Q)$(if $(PROGRAMS),install -m 755 $(PROGRAMS) $(INSTALLED)/bin)
 	$(Q)install -m 644 $(LIBRARY) $(INSTALLED)/lib
 	$(Q)install -m 644 client/lagoon.h $(INSTALLED)/include/lagoon
 	$(Q)install -m 644 common/status.h common/status.def common/tensor.h $(INSTALLED)/include/lagoon/common
