@@ -58,7 +58,8 @@ void ledger_fold(struct ledger *ledger);
 /* Adds the unit's edges strictly inside the leased covers to the ascending set cuts[*cut_count]. */
 void ledger_cuts(const struct ledger *ledger, uint32_t unit, const struct wire_cover *covers, size_t count,
                  uint64_t *cuts, size_t capacity, size_t *cut_count);
-/* Every edge of any unit in [first, end], ascending, the least `capacity` of them; returns how many were written.
+/* Every edge of any unit in [first, end], ascending, the least `capacity` of them; returns how many were written (none
+ * for an epoch that is complete or was never begun).
  * *resume: the least position of [first, end] that some unit has not consumed. */
 size_t ledger_marks(const struct ledger *ledger, uint64_t epoch, uint64_t first, uint64_t end, uint64_t *marks,
                     size_t capacity, uint64_t *resume);

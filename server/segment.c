@@ -2,15 +2,24 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
+
+/* Reserving pages never stops by itself short of the machine's memory. */
+static bool more_than_the_machine(size_t bytes) {
+    long pages = sysconf(_SC_PHYS_PAGES), page_bytes = sysconf(_SC_PAGESIZE);
+    return pages > 0 && page_bytes > 0 && bytes / (size_t)page_bytes >= (size_t)pages;
+}
 
 enum lg_status segment_init(struct segment *segment, const char *name, size_t bytes, struct lg_error *error) {
     enum lg_status status = LG_OK;
     *segment = (struct segment){.fd = -1, .bytes = bytes};
     if (bytes == 0)
         return LG_OK;
+    if (more_than_the_machine(bytes))
+        return lg_fail(error, LG_NO_MEMORY, "%zu bytes of parameters are more than this machine has", bytes);
     segment->fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (segment->fd < 0)
         return lg_fail(error, LG_NO_MEMORY, "cannot create a memory segment: %s", strerror(errno));

@@ -305,7 +305,7 @@ void shard_bench_initialise(struct shard_bench *bench, uint64_t session, float v
 }
 
 struct bench_reply *shard_bench_pull(struct shard_bench *bench, uint64_t session, const uint64_t *held) {
-    struct wire_unit units[64];
+    struct wire_unit units[256];
     size_t count = 0;
     for (uint32_t i = 0; i < bench->placement_count; i++)
         if (bench->placement[i] == 0)

@@ -40,9 +40,9 @@ struct bench_record {
 
 struct shard_bench {
     struct shard_config config;
-    struct tensor_spec tensors[8];
+    struct tensor_spec tensors[160];
     size_t tensor_count;
-    uint16_t placement[64];
+    uint16_t placement[256];
     size_t placement_count;
     struct wire_pair spec[32];
     size_t spec_count;
