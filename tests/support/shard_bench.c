@@ -15,6 +15,11 @@ static void *copy_of(const void *data, size_t bytes) {
     return copy;
 }
 
+static void copy_into(void *to, const void *from, size_t bytes) {
+    if (bytes)
+        memcpy(to, from, bytes);
+}
+
 /* ---- what the shard says */
 
 static void reply_clear(struct bench_reply *reply) {
@@ -36,7 +41,7 @@ static void take_body(struct bench_reply *reply, const struct wire_message *mess
     switch (message->kind) {
     case WIRE_PUSH_REPLY:
         take_text(reply, message->push_reply.status, message->push_reply.reason);
-        memcpy(reply->positions, message->push_reply.cuts, message->push_reply.cut_count * sizeof(uint64_t));
+        copy_into(reply->positions, message->push_reply.cuts, message->push_reply.cut_count * sizeof(uint64_t));
         copy->push_reply.cuts = reply->positions;
         break;
     case WIRE_ERROR:
@@ -47,12 +52,12 @@ static void take_body(struct bench_reply *reply, const struct wire_message *mess
         break;
     case WIRE_MARKS_REPLY:
         take_text(reply, message->marks_reply.status, "");
-        memcpy(reply->positions, message->marks_reply.marks, message->marks_reply.mark_count * sizeof(uint64_t));
+        copy_into(reply->positions, message->marks_reply.marks, message->marks_reply.mark_count * sizeof(uint64_t));
         copy->marks_reply.marks = reply->positions;
         break;
     case WIRE_LEDGER_REPLY:
         take_text(reply, message->ledger_reply.status, "");
-        memcpy(reply->rows, message->ledger_reply.rows, message->ledger_reply.row_count * sizeof *reply->rows);
+        copy_into(reply->rows, message->ledger_reply.rows, message->ledger_reply.row_count * sizeof *reply->rows);
         copy->ledger_reply.rows = reply->rows;
         break;
     default:
