@@ -44,7 +44,7 @@ static bool alive(const struct client_io *io) {
 
 /* ---- asking */
 
-static bool coordinator_send(struct client_io *io, const struct wire_message *message, int64_t now_ns) {
+static bool uplink_send(struct client_io *io, const struct wire_message *message, int64_t now_ns) {
     if (wire_net_add(message, &io->out) != LG_OK) {
         net_message_clear(&io->out);
         log_warn("no-memory", "no memory for a %s message; trying again", wire_kind_name(message->kind));
@@ -61,7 +61,7 @@ static void ask_send(struct client_io *io, struct ask *ask, struct wire_message 
     if (ask->request == 0)
         ask->request = ++io->requests;
     message->request = ask->request;
-    ask->sent = coordinator_send(io, message, now_ns);
+    ask->sent = uplink_send(io, message, now_ns);
 }
 
 static void send_join(struct lg_client *client, int64_t now_ns) {
@@ -139,7 +139,7 @@ static void reports_tick(struct lg_client *client, int64_t now_ns) {
             message.eval_report.session = io->session_id;
             message.eval_report.incarnation = io->incarnation;
         }
-        sent = coordinator_send(io, &message, now_ns);
+        sent = uplink_send(io, &message, now_ns);
         if (!sent) {
             pthread_mutex_lock(&client->mutex);
             report->sent = false;
@@ -171,7 +171,7 @@ static void beat_tick(struct lg_client *client, int64_t now_ns) {
                                                     .samples_per_second = progress.samples_per_second,
                                                     .state = state[0] ? state : activity}};
     io->beat_ns = now_ns + CLIENT_BEAT_MS * CLIENT_NS_PER_MS;
-    (void)coordinator_send(io, &message, now_ns);
+    (void)uplink_send(io, &message, now_ns);
 }
 
 static void leave_tick(struct lg_client *client, int64_t now_ns) {
@@ -194,11 +194,11 @@ static void silence_tick(struct lg_client *client, int64_t now_ns) {
     }
     if (silence_ms >= (joined(client) ? SILENCE_LIMIT_MS : JOIN_LIMIT_MS)) {
         link_reopen(&io->coordinator, now_ns);
-        coordinator_down(client, true, now_ns);
+        uplink_down(client, true, now_ns);
     }
 }
 
-void coordinator_tick(struct lg_client *client, int64_t now_ns) {
+void uplink_tick(struct lg_client *client, int64_t now_ns) {
     struct client_io *io = &client->io;
     if (io->coordinator.state != LINK_UP)
         return;
@@ -217,7 +217,7 @@ void coordinator_tick(struct lg_client *client, int64_t now_ns) {
     silence_tick(client, now_ns);
 }
 
-int64_t coordinator_next_ns(const struct lg_client *client) {
+int64_t uplink_next_ns(const struct lg_client *client) {
     const struct client_io *io = &client->io;
     if (io->coordinator.state != LINK_UP)
         return INT64_MAX;
@@ -235,16 +235,16 @@ int64_t coordinator_next_ns(const struct lg_client *client) {
 
 /* ---- the connection */
 
-void coordinator_up(struct lg_client *client, int64_t now_ns) {
+void uplink_up(struct lg_client *client, int64_t now_ns) {
     struct client_io *io = &client->io;
     if (io->lost_told)
         log_info("coordinator-back", "reached the coordinator at %s", io->coordinator.endpoint);
     io->lost_told = io->silence_told = false;
     io->beat_ns = 0;
-    coordinator_tick(client, now_ns);
+    uplink_tick(client, now_ns);
 }
 
-void coordinator_down(struct lg_client *client, bool was_up, int64_t now_ns) {
+void uplink_down(struct lg_client *client, bool was_up, int64_t now_ns) {
     struct client_io *io = &client->io;
     (void)now_ns;
     if (!io->lost_told && was_up && joined(client))
@@ -262,7 +262,7 @@ void coordinator_down(struct lg_client *client, bool was_up, int64_t now_ns) {
     pthread_mutex_unlock(&client->mutex);
 }
 
-void coordinator_describe(const struct lg_client *client, char *text, size_t bytes) {
+void uplink_describe(const struct lg_client *client, char *text, size_t bytes) {
     const struct client_io *io = &client->io;
     if (io->coordinator.state != LINK_UP)
         snprintf(text, bytes,
@@ -421,7 +421,7 @@ static bool answers_due(const struct client_io *io) {
     return io->join.request || io->lease.request || io->leave.request;
 }
 
-void coordinator_receive(struct lg_client *client, const struct wire_message *message, int64_t now_ns) {
+void uplink_receive(struct lg_client *client, const struct wire_message *message, int64_t now_ns) {
     struct client_io *io = &client->io;
     switch (message->kind) {
     case WIRE_JOIN_REPLY:

@@ -175,15 +175,15 @@ void client_end(struct lg_client *client, enum lg_status status, const char *rea
 void client_notify(struct lg_client *client);
 
 /* client_coordinator.c, on the client's thread */
-void coordinator_up(struct lg_client *client, int64_t now_ns);
-void coordinator_down(struct lg_client *client, bool was_up, int64_t now_ns);
+void uplink_up(struct lg_client *client, int64_t now_ns);
+void uplink_down(struct lg_client *client, bool was_up, int64_t now_ns);
 /* Asks for what is due: join, lease, reports, beat, goodbye. */
-void coordinator_tick(struct lg_client *client, int64_t now_ns);
-void coordinator_receive(struct lg_client *client, const struct wire_message *message, int64_t now_ns);
+void uplink_tick(struct lg_client *client, int64_t now_ns);
+void uplink_receive(struct lg_client *client, const struct wire_message *message, int64_t now_ns);
 /* When coordinator_tick is needed next, beside the events. */
-int64_t coordinator_next_ns(const struct lg_client *client);
+int64_t uplink_next_ns(const struct lg_client *client);
 /* What keeps the client from the coordinator's answers; "" nothing. */
-void coordinator_describe(const struct lg_client *client, char *text, size_t bytes);
+void uplink_describe(const struct lg_client *client, char *text, size_t bytes);
 
 /* client_join.c: makes the session and the links to the shards from an accepting JOIN_REPLY. */
 LG_MUST_CHECK enum lg_status client_join_accept(struct lg_client *client, const struct wire_message *message,

@@ -130,7 +130,7 @@ static void look_for_trouble(struct lg_client *client, int64_t now_ns) {
     if (io->session)
         session_describe(io->session, now_ns, text, sizeof text);
     if (!text[0])
-        coordinator_describe(client, text, sizeof text);
+        uplink_describe(client, text, sizeof text);
     pthread_mutex_lock(&client->mutex);
     memcpy(client->shared.trouble, text, sizeof text);
     pthread_mutex_unlock(&client->mutex);
@@ -250,17 +250,17 @@ static void shard_change(struct lg_client *client, uint32_t slot, enum link_chan
     session_disconnected(client->io.session, slot, now_ns);
 }
 
-static void coordinator_change(struct lg_client *client, enum link_change change, int64_t now_ns) {
+static void uplink_change(struct lg_client *client, enum link_change change, int64_t now_ns) {
     if (change == LINK_CHANGE_UP)
-        coordinator_up(client, now_ns);
+        uplink_up(client, now_ns);
     else if (change != LINK_CHANGE_NONE)
-        coordinator_down(client, change == LINK_CHANGE_DOWN, now_ns);
+        uplink_down(client, change == LINK_CHANGE_DOWN, now_ns);
 }
 
 static void ticks(struct lg_client *client, int64_t now_ns) {
     struct client_io *io = &client->io;
-    coordinator_change(client, link_tick(&io->coordinator, now_ns), now_ns);
-    coordinator_tick(client, now_ns);
+    uplink_change(client, link_tick(&io->coordinator, now_ns), now_ns);
+    uplink_tick(client, now_ns);
     if (!io->session)
         return;
     for (uint32_t i = 0; i < io->shard_count; i++) {
@@ -286,7 +286,7 @@ static void drain_coordinator(struct lg_client *client, int64_t now_ns) {
         if (status == LG_OK)
             status = wire_net_decode(&io->in, 0, io->coordinator_arena, &message, &error);
         if (status == LG_OK)
-            coordinator_receive(client, &message, now_ns);
+            uplink_receive(client, &message, now_ns);
         else
             log_warn("malformed", "the coordinator sent a message that cannot be read: %s", error.message);
     }
@@ -332,7 +332,7 @@ static long wait_ms(struct lg_client *client, int64_t now_ns) {
     struct client_io *io = &client->io;
     int64_t due = now_ns + IDLE_MS * CLIENT_NS_PER_MS;
     bool busy = io->pulling || io->pushing[0] || io->pushing[1];
-    int64_t candidates[] = {link_next_ns(&io->coordinator), coordinator_next_ns(client),
+    int64_t candidates[] = {link_next_ns(&io->coordinator), uplink_next_ns(client),
                             io->leave_ns ? io->leave_ns : INT64_MAX, busy ? io->trouble_ns : INT64_MAX};
     for (size_t i = 0; i < sizeof candidates / sizeof *candidates; i++)
         due = candidates[i] < due ? candidates[i] : due;
@@ -363,7 +363,7 @@ static void receive_all(struct lg_client *client, uint32_t shard_count, int64_t 
     if (talk) /* may make room for shards: the items are not looked at after it */
         drain_coordinator(client, now_ns);
     if (news)
-        coordinator_change(client, link_events(&io->coordinator, now_ns), now_ns);
+        uplink_change(client, link_events(&io->coordinator, now_ns), now_ns);
 }
 
 static void wait_and_receive(struct lg_client *client) {
