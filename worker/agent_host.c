@@ -85,6 +85,6 @@ int64_t host_threads(const struct worker_config *config) {
         fclose(sockets);
     }
     if (slots < config->slots)
-        slots = config->slots;
-    return cores > slots ? cores / slots : 1;
+        slots = config->slots; /* at least 1 */
+    return slots > 0 && cores > slots ? cores / slots : 1;
 }
