@@ -254,7 +254,7 @@ static void settle(struct worker *worker, struct flying *flying) {
 static void begin_pull(struct worker *worker) {
     struct world *world = worker->world;
     struct lg_error error = {0};
-    worker->buffer = sim_chance(&world->net, 300);
+    worker->buffer = (unsigned)random_below(&world->net.random, 3);
     memcpy(worker->seen, world->oracle.state_count, sizeof worker->seen);
     if (session_pull_open(worker->session, worker->parameters[worker->buffer], world->net.now_ns, &error) == LG_OK)
         worker->phase = WORKER_PULLING;

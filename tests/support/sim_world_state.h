@@ -69,8 +69,8 @@ struct worker {
     size_t piece_count;
     struct flying flying[2];
     struct flying *marking;
-    size_t marked; /* tensors, from the last one */
-    float parameters[2][WORLD_ELEMENTS];
+    size_t marked;                       /* tensors, from the last one */
+    float parameters[3][WORLD_ELEMENTS]; /* one more than a session remembers */
     unsigned buffer;
     size_t seen[WORLD_UNITS]; /* states each unit had gone through when the pull began */
     uint64_t clock, settled;
