@@ -1,6 +1,7 @@
 /* liblagoon, the caller's side: pulls and pushes. */
 #include "client/client_internal.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -171,6 +172,7 @@ enum lg_status lg_push_start(struct lg_client *client, const struct lg_push *pus
     else if (!call)
         status = lg_fail(error, LG_INVALID, "%d pushes are under way: lg_push_wait comes first", CLIENT_PUSHES);
     if (status == LG_OK) {
+        assert(call); /* each other case is a failure */
         push_fill(client, call, push, gradients);
         push_looks_ahead(client, push);
     }
@@ -182,6 +184,7 @@ enum lg_status lg_push_start(struct lg_client *client, const struct lg_push *pus
 
 /* Marks what was not marked yet, as ranges; one that continues the last untaken one, from either side, is joined. */
 static void mark(struct push_call *push, size_t tensor) {
+    assert(push->ready && push->ranges); /* made when the client joined, for every tensor */
     if (push->ready[tensor])
         return;
     push->ready[tensor] = true;
