@@ -13,7 +13,17 @@
 #include "server/shard.h"
 #include "server/updater.h"
 
-enum { UNITS = 4, ELEMENTS = UNITS * BLOCK_ELEMENTS, ROUNDS = 5, JOB = 1, SESSION = 1, ROUTE = 1 };
+enum {
+    PART_UNITS = 4, /* 1 MiB */
+    PARTS = 16,
+    PART_ELEMENTS = PART_UNITS * BLOCK_ELEMENTS,
+    ELEMENTS = PARTS * PART_ELEMENTS, /* 16 MiB: values, states and gradients do not fit a core's cache together */
+    UNITS = PARTS * PART_UNITS,
+    ROUNDS = 5,
+    JOB = 1,
+    SESSION = 1,
+    ROUTE = 1
+};
 
 static double now_s(void) {
     struct timespec now;
@@ -43,14 +53,16 @@ static double kernel_rate(const struct updater *updater, enum isa isa, double se
         values[i] = updater->params[i].fallback;
     for (int round = 0; round < ROUNDS; round++) {
         double start = now_s(), spent = 0;
-        uint64_t applied = 0;
-        for (uint64_t step = 1; spent < seconds / ROUNDS; step++, spent = now_s() - start) {
+        uint64_t applied = 0, step = 0;
+        while (spent < seconds / ROUNDS) {
+            step++;
             const struct updater_moment moment = {1e-4f, 0.7f, 0, step};
             updater->decide(values, &moment, scalars);
             for (size_t at = 0; at < ELEMENTS; at += UPDATER_CHUNK)
                 updater->apply[isa](w + at, (float *[]){states[0] + at, states[1] + at}, g + at, UPDATER_CHUNK,
                                     scalars);
             applied += ELEMENTS;
+            spent = now_s() - start;
         }
         best = (double)applied / spent > best ? (double)applied / spent : best;
     }
@@ -102,6 +114,32 @@ static void open_job(struct shard *shard, const char *updater) {
     tell(shard, ROUTE, &message);
 }
 
+static void push_all(struct shard *shard, const float *g, enum wire_push_kind kind) {
+    static uint64_t seq, clock;
+    const struct wire_cover cover = {.session = SESSION};
+    clock++;
+    for (uint32_t part = 0; part < PARTS; part++) {
+        const struct wire_bytes payload = {g + (size_t)part * PART_ELEMENTS, PART_ELEMENTS * sizeof *g};
+        struct wire_unit units[PART_UNITS];
+        for (uint32_t i = 0; i < PART_UNITS; i++)
+            units[i] = (struct wire_unit){.unit = part * PART_UNITS + i, .elements = BLOCK_ELEMENTS};
+        struct wire_message message = {
+            .kind = WIRE_PUSH, .units = units, .unit_count = PART_UNITS, .payload = &payload, .payload_count = 1};
+        message.push = (struct wire_push){.session = SESSION,
+                                          .seq_floor = seq,
+                                          .job = JOB,
+                                          .clock = clock,
+                                          .part = part,
+                                          .part_count = PARTS,
+                                          .kind = kind,
+                                          .samples = 1,
+                                          .covers = &cover,
+                                          .cover_count = 1};
+        message.push.seq = ++seq;
+        tell(shard, ROUTE, &message);
+    }
+}
+
 static double shard_rate(const struct updater *updater, enum isa isa, double seconds) {
     const struct shard_config config = {.credit_bytes = 64 << 20,
                                         .session_credit_bytes = 8 << 20,
@@ -114,31 +152,15 @@ static double shard_rate(const struct updater *updater, enum isa isa, double sec
         exit(EXIT_FAILURE);
     open_job(shard, updater->name);
     float *g = floats_new(ELEMENTS, 1e-3f);
-    const struct wire_bytes payload = {g, ELEMENTS * sizeof *g};
-    struct wire_unit units[UNITS];
-    for (uint32_t i = 0; i < UNITS; i++)
-        units[i] = (struct wire_unit){.unit = i, .elements = BLOCK_ELEMENTS};
-    const struct wire_cover cover = {.session = SESSION};
-    struct wire_message message = {
-        .kind = WIRE_PUSH, .units = units, .unit_count = UNITS, .payload = &payload, .payload_count = 1};
-    message.push = (struct wire_push){.session = SESSION,
-                                      .job = JOB,
-                                      .part_count = 1,
-                                      .kind = WIRE_PUSH_KIND_INITIAL,
-                                      .samples = 1,
-                                      .covers = &cover,
-                                      .cover_count = 1};
     double best = 0;
+    push_all(shard, g, WIRE_PUSH_KIND_INITIAL);
     for (int round = 0; round < ROUNDS; round++) {
         double start = now_s(), spent = 0;
         uint64_t applied = 0;
-        for (; spent < seconds / ROUNDS; spent = now_s() - start) {
-            message.push.seq_floor = message.push.seq;
-            message.push.seq++;
-            message.push.clock++;
-            tell(shard, ROUTE, &message);
-            message.push.kind = WIRE_PUSH_KIND_GRADIENT;
+        while (spent < seconds / ROUNDS) {
+            push_all(shard, g, WIRE_PUSH_KIND_GRADIENT);
             applied += ELEMENTS;
+            spent = now_s() - start;
         }
         best = (double)applied / spent > best ? (double)applied / spent : best;
     }
@@ -148,11 +170,12 @@ static double shard_rate(const struct updater *updater, enum isa isa, double sec
 }
 
 int main(int argc, char **argv) {
-    double seconds = argc == 3 && strcmp(argv[1], "--seconds") == 0 ? atof(argv[2]) : 0.5;
+    double seconds = argc == 3 && strcmp(argv[1], "--seconds") == 0 ? strtod(argv[2], NULL) : 0.5;
     enum isa widest = isa_detect();
     size_t count;
     const struct updater *const *table = updaters(&count);
-    printf("Millions of elements per second on one thread: %d elements in messages of 1 MiB.\n\n", ELEMENTS);
+    printf("Millions of elements per second on one thread, %d elements (%d MiB), messages of 1 MiB.\n\n", ELEMENTS,
+           ELEMENTS / (1 << 18));
     printf("| updater | isa | kernel alone | through the shard |\n|---|---|---:|---:|\n");
     for (size_t i = 0; i < count; i++)
         for (int isa = 0; isa <= (int)widest; isa++)

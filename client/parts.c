@@ -35,7 +35,7 @@ static void runs_append(struct parts *parts, struct parts_slot *slot, struct par
 static void plan_push(struct parts *parts, struct parts_slot *slot) {
     for (uint32_t end = slot->unit_count; end > 0;) {
         uint32_t first = end - 1, bytes = unit_bytes(slot, first), runs = 1;
-        while (first > 0 && end - first < WIRE_UNITS_MAX && bytes + unit_bytes(slot, first - 1) <= WIRE_PART_BYTES) {
+        while (first > 0 && end - first < WIRE_UNITS_MAX && bytes + unit_bytes(slot, first - 1) <= parts->part_bytes) {
             bool joins = joins_previous(parts, slot, first);
             if (!joins && runs == WIRE_PAYLOAD_FRAMES_MAX)
                 break;
@@ -50,11 +50,11 @@ static void plan_push(struct parts *parts, struct parts_slot *slot) {
 }
 
 /* A reply may carry every unit in a frame of its own, so units are bounded by the frames of a message. */
-static void plan_pull(struct parts_slot *slot) {
+static void plan_pull(const struct parts *parts, struct parts_slot *slot) {
     for (uint32_t first = 0; first < slot->unit_count;) {
         uint32_t end = first + 1, bytes = unit_bytes(slot, first);
         while (end < slot->unit_count && end - first < WIRE_PAYLOAD_FRAMES_MAX &&
-               bytes + unit_bytes(slot, end) <= WIRE_PART_BYTES)
+               bytes + unit_bytes(slot, end) <= parts->part_bytes)
             bytes += unit_bytes(slot, end++);
         slot->pull[slot->pull_count++] = (struct part){.first_unit = first, .unit_count = end - first, .bytes = bytes};
         first = end;
@@ -81,9 +81,11 @@ static enum lg_status slots_init(struct parts *parts, const uint16_t *placement,
 }
 
 enum lg_status parts_init(struct parts *parts, const struct tensor_spec *tensors, size_t tensor_count,
-                          const uint16_t *placement, size_t placement_count, uint32_t slot_count,
+                          const uint16_t *placement, size_t placement_count, uint32_t slot_count, uint32_t part_bytes,
                           struct lg_error *error) {
-    *parts = (struct parts){.slot_count = slot_count, .tensor_count = tensor_count};
+    *parts = (struct parts){.slot_count = slot_count,
+                            .part_bytes = part_bytes ? part_bytes : WIRE_PART_BYTES,
+                            .tensor_count = tensor_count};
     enum lg_status status = block_table_init(&parts->blocks, tensors, tensor_count, error);
     if (status != LG_OK)
         return status;
@@ -98,7 +100,7 @@ enum lg_status parts_init(struct parts *parts, const struct tensor_spec *tensors
                           : lg_fail(error, LG_NO_MEMORY, "no memory for the part plan of %u shards", slot_count);
     for (uint32_t i = 0; status == LG_OK && i < slot_count; i++) {
         plan_push(parts, &parts->slots[i]);
-        plan_pull(&parts->slots[i]);
+        plan_pull(parts, &parts->slots[i]);
     }
 out:
     if (status != LG_OK)

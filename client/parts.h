@@ -34,14 +34,15 @@ struct parts {
     struct block_table blocks;
     struct parts_slot *slots;
     uint32_t slot_count;
+    uint32_t part_bytes; /* at most, but for single units */
     size_t tensor_count;
     uint64_t elements; /* of the flat array */
 };
 
-/* `placement` holds a slot below `slot_count` for every unit of the table. */
+/* `placement` holds a slot below `slot_count` for every unit of the table; part_bytes 0: WIRE_PART_BYTES. */
 LG_MUST_CHECK enum lg_status parts_init(struct parts *parts, const struct tensor_spec *tensors, size_t tensor_count,
                                         const uint16_t *placement, size_t placement_count, uint32_t slot_count,
-                                        struct lg_error *error);
+                                        uint32_t part_bytes, struct lg_error *error);
 void parts_deinit(struct parts *parts);
 
 #endif

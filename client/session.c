@@ -19,6 +19,9 @@ enum lg_status session_new(const struct session_config *config, const struct ses
     if (config->window < 1 || config->window > SESSION_WINDOW_MAX)
         return lg_fail(error, LG_INVALID, "a window of %u parts is not within 1 to %d", config->window,
                        SESSION_WINDOW_MAX);
+    if (config->part_bytes > WIRE_PAYLOAD_BYTES_MAX)
+        return lg_fail(error, LG_INVALID, "parts of %u bytes are more than the %d that a shard takes",
+                       config->part_bytes, WIRE_PAYLOAD_BYTES_MAX);
     struct session *session = calloc(1, sizeof *session);
     if (!session)
         return lg_fail(error, LG_NO_MEMORY, "no memory for a session");
@@ -28,7 +31,7 @@ enum lg_status session_new(const struct session_config *config, const struct ses
     session->sink = *sink;
     session->seq_floor = session->seq_next = 1;
     status = parts_init(&session->parts, config->tensors, config->tensor_count, config->placement,
-                        config->placement_count, config->shard_count, error);
+                        config->placement_count, config->shard_count, config->part_bytes, error);
     if (status == LG_OK) {
         session->slots = calloc(config->shard_count, sizeof *session->slots);
         session->ring = calloc(config->window, sizeof *session->ring);

@@ -23,6 +23,7 @@ struct session_config {
     size_t placement_count;
     uint32_t shard_count;     /* slots */
     uint32_t window;          /* push parts unsettled at once that are wanted, 1 .. SESSION_WINDOW_MAX */
+    uint32_t part_bytes;      /* payload of one part; 0: WIRE_PART_BYTES; a larger unit is a part of its own */
     int64_t reply_timeout_ms; /* no answer to anything in flight for so long: reopen that connection */
 };
 

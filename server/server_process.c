@@ -234,6 +234,8 @@ static void on_shard_message(struct net_watch *watch, enum lg_status received, s
         return;
     }
     if (message.kind != WIRE_BEAT) {
+        if (message.kind == WIRE_LEDGER_REPLY)
+            send_beat(process); /* with the statistics that the shard published before it answered */
         if (net_send(process->link, frames) != LG_OK)
             log_debug("link-send", "an answer of shard %u is lost; the coordinator asks again",
                       shard_thread_index(shard->thread));

@@ -96,7 +96,8 @@ static void apply_unit(const struct shard *shard, struct push_part *part, size_t
     struct unit *unit = part->units[i];
     const struct unit_change change = change_of(shard, part, i, decision);
     unit_apply(unit, &change, part->payload[i]);
-    unit_touch(unit, version_make(part->job->epoch, part->job->counter + 1));
+    /* The version that the job will have when this push is done; initial values are no update. */
+    unit_touch(unit, version_make(part->job->epoch, part->job->counter + !is_initial(part)));
     if (is_initial(part)) {
         part->job->units_initialised += !unit->initialised;
         unit->initialised = true;

@@ -137,6 +137,15 @@ static void take_data(struct shard_thread *thread, enum lg_status received) {
     shard_receive(thread->shard, &(struct shard_input){.now_ns = now_ns(), .route = route, .message = &message});
 }
 
+static void publish_stats(struct shard_thread *thread) {
+    struct wire_shard_job_stats stats[STATS_JOBS_MAX];
+    size_t count = shard_stats(thread->shard, stats, STATS_JOBS_MAX);
+    struct wire_message beat = {.kind = WIRE_BEAT};
+    beat.beat =
+        (struct wire_beat){.stats = stats, .stat_count = count, .memory_used_bytes = shard_memory_bytes(thread->shard)};
+    send_message(thread, SHARD_ROUTE_CONTROL, &beat, NULL, 0);
+}
+
 static void take_control(struct shard_thread *thread) {
     struct wire_message message;
     struct lg_error error = {0};
@@ -148,17 +157,10 @@ static void take_control(struct shard_thread *thread) {
         log_error("bad-command", "shard %u cannot read a command: %s", thread->config.index, error.message);
         return;
     }
+    if (message.kind == WIRE_LEDGER_QUERY) /* asked for at a job's end: its last statistics go first */
+        publish_stats(thread);
     shard_receive(thread->shard,
                   &(struct shard_input){.now_ns = now_ns(), .route = SHARD_ROUTE_CONTROL, .message = &message});
-}
-
-static void publish_stats(struct shard_thread *thread) {
-    struct wire_shard_job_stats stats[STATS_JOBS_MAX];
-    size_t count = shard_stats(thread->shard, stats, STATS_JOBS_MAX);
-    struct wire_message beat = {.kind = WIRE_BEAT};
-    beat.beat =
-        (struct wire_beat){.stats = stats, .stat_count = count, .memory_used_bytes = shard_memory_bytes(thread->shard)};
-    send_message(thread, SHARD_ROUTE_CONTROL, &beat, NULL, 0);
 }
 
 /* Takes up to a budget of messages, so that neither socket starves the other. */

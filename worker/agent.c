@@ -1,18 +1,15 @@
 #include "worker/agent.h"
 
 #include <errno.h>
-#include <sched.h>
 #include <signal.h>
-#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "common/daemon.h"
 #include "common/log.h"
+#include "worker/agent_host.h"
 #include "worker/agent_internal.h"
 
 enum { FAREWELL_MS = 1000 }; /* how long a stopping agent waits for its last reports to be acknowledged */
@@ -53,49 +50,6 @@ void agent_remove(struct agent_trainer *trainer) {
         }
     }
     metric_set(agent->running, (int64_t)agent->trainer_count);
-}
-
-int64_t agent_threads(const struct worker_config *config) {
-    cpu_set_t cpus;
-    if (config->threads > 0)
-        return config->threads;
-    int64_t cores = sched_getaffinity(0, sizeof cpus, &cpus) == 0 ? CPU_COUNT(&cpus) : 1;
-    return cores > config->slots ? cores / config->slots : 1;
-}
-
-/* ---- the name */
-
-/* Takes the abstract socket address that stands for `name` on this host; it is given back when the process ends,
- * however it ends. */
-static bool lock_name(const char *name, int *lock) {
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    int length = snprintf(address.sun_path + 1, sizeof address.sun_path - 1, "lagoon-worker/%s", name);
-    *lock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (*lock >= 0 && bind(*lock, (struct sockaddr *)&address,
-                           (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)length)) == 0)
-        return true;
-    if (*lock >= 0)
-        close(*lock);
-    *lock = -1;
-    return false;
-}
-
-/* The configured name, else HOST, HOST-2, ...: the first that no other worker of this host has, so that names stay the
- * same over restarts. */
-static void choose_name(struct agent *agent) {
-    char host[64] = "worker";
-    agent->name_lock = -1;
-    snprintf(agent->name, sizeof agent->name, "%s", agent->config->name);
-    if (agent->name[0])
-        return;
-    if (gethostname(host, sizeof host - 1) != 0 || !host[0])
-        snprintf(host, sizeof host, "worker");
-    host[strcspn(host, ".")] = '\0';
-    for (int i = 1; i <= 1000; i++) {
-        snprintf(agent->name, sizeof agent->name, i == 1 ? "%s" : "%s-%d", host, i);
-        if (lock_name(agent->name, &agent->name_lock))
-            return;
-    }
 }
 
 /* ---- life */
@@ -180,7 +134,7 @@ static enum lg_status start(struct agent *agent, struct lg_error *error) {
         return status;
     log_info("ready", "worker \"%s\": %lld slot%s, device %s, %lld threads each; stats at %s", agent->name,
              (long long)agent->config->slots, agent->config->slots == 1 ? "" : "s", agent->config->device,
-             (long long)agent_threads(agent->config), http_url(agent->http));
+             (long long)host_threads(agent->config), http_url(agent->http));
     uv_timer_start(&agent->tick, on_tick, 0, AGENT_TICK_MS);
     return LG_OK;
 }
@@ -192,8 +146,8 @@ static void free_all(struct agent *agent) {
     wire_arena_free(agent->arena);
     line_queue_deinit(&agent->lines);
     metrics_free(agent->metrics);
-    if (agent->name_lock >= 0)
-        close(agent->name_lock);
+    host_release(agent->name_lock);
+    host_release(agent->slots_lock);
     free(agent);
 }
 
@@ -203,7 +157,8 @@ enum lg_status agent_run(const struct worker_config *config, const char *program
         return lg_fail(error, LG_NO_MEMORY, "no memory for the worker");
     agent->config = config;
     agent->program = program;
-    choose_name(agent);
+    host_take_name(config->name, agent->name, &agent->name_lock);
+    host_show_slots(config->slots, &agent->slots_lock);
     if (getrandom(&agent->instance, sizeof agent->instance, 0) != sizeof agent->instance)
         agent->instance = (uint64_t)getpid() << 32 ^ uv_hrtime();
     enum lg_status status = start_loop(agent, error);

@@ -3,7 +3,8 @@
  * it.
  *
  * One thread, one libuv loop, nothing blocks. Files: agent.c (life), agent_link.c (the coordinator), agent_trainer.c
- * (one process), agent_lines.c (text), agent_stats.c (the stats endpoint). */
+ * (one process), agent_lines.c (text), agent_host.c (its neighbours on this host), agent_stats.c (the stats endpoint).
+ */
 #ifndef LAGOON_WORKER_AGENT_H
 #define LAGOON_WORKER_AGENT_H
 

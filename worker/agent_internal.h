@@ -70,7 +70,7 @@ struct agent {
     const struct worker_config *config;
     const char *program;
     char name[OPTION_TEXT_BYTES];
-    int name_lock; /* holds the name on this host */
+    int name_lock, slots_lock; /* see agent_host.h */
     uv_loop_t loop;
     uv_signal_t signals[2];
     uv_timer_t tick;
@@ -108,8 +108,6 @@ struct agent_exit *agent_exit_find(struct agent *agent, uint64_t trainer, uint32
 void agent_exit_add(struct agent *agent, const struct agent_exit *exit);
 /* Takes a trainer that has ended off the list: its slot is free. */
 void agent_remove(struct agent_trainer *trainer);
-/* BLAS threads for a trainer of a job that names none. */
-int64_t agent_threads(const struct worker_config *config);
 
 /* ---- agent_link.c */
 LG_MUST_CHECK enum lg_status agent_link_open(struct agent *agent, struct lg_error *error);

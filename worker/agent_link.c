@@ -1,12 +1,12 @@
 /* The agent's line to the coordinator: registers, beats, takes commands, reports. Every answer may be lost: what
  * matters is sent again until it is acknowledged. */
 #include <inttypes.h>
-#include <sched.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "common/log.h"
 #include "proto/wire_net.h"
+#include "worker/agent_host.h"
 #include "worker/agent_internal.h"
 
 enum {
@@ -35,8 +35,6 @@ static bool link_send(struct agent *agent, const struct wire_message *message) {
 /* ---- sending */
 
 static void send_register(struct agent *agent, int64_t slots) {
-    cpu_set_t cpus;
-    int cores = sched_getaffinity(0, sizeof cpus, &cpus) == 0 ? CPU_COUNT(&cpus) : 1;
     const char *device = agent->config->device;
     struct wire_message message = {.kind = WIRE_REGISTER, .request = REQUEST_MEMBERSHIP};
     message.register_ = (struct wire_register){
@@ -50,7 +48,7 @@ static void send_register(struct agent *agent, int64_t slots) {
         .pid = (uint64_t)getpid(),
         .version = LAGOON_VERSION,
         .member = agent->member,
-        .cores = (uint64_t)cores,
+        .cores = (uint64_t)host_cores(),
     };
     link_send(agent, &message);
 }

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "common/log.h"
+#include "worker/agent_host.h"
 #include "worker/agent_internal.h"
 #include "worker/trainer_handover.h"
 
@@ -157,7 +158,7 @@ static enum lg_status make_handover(struct agent_trainer *trainer, const struct 
         .job = (int64_t)start->job,
         .trainer = (int64_t)start->trainer,
         .attempt = start->attempt,
-        .threads = agent_threads(config),
+        .threads = host_threads(config),
         .slowdown = config->slowdown,
         .agent_pid = getpid(),
         .token = start->token,

@@ -16,7 +16,8 @@ static const struct option options[] = {
     {"device", OPTION_STRING, AT(device), "auto", 0, 0, NULL, NULL,
      "where trainers compute: cpu, cuda:N, or auto for a GPU where there is one, else the CPU"},
     {"threads", OPTION_INT, AT(threads), "0", 0, 1024, NULL, "threads",
-     "compute threads of each trainer where the job names none; 0: cores divided by slots"},
+     "compute threads of each trainer where the job names none; 0: cores divided by the slots of all workers on this "
+     "machine"},
     {"slowdown", OPTION_FLOAT, AT(slowdown), "1", 1, 1000, NULL, NULL,
      "makes every training step take so many times as long, to try out unequal machines"},
     {"data_root", OPTION_STRING, AT(data_root), "", 0, 0, NULL, NULL,

@@ -35,6 +35,15 @@ def wait_until(condition, seconds, what):
         time.sleep(0.02)
 
 
+def alive(pid):
+    """True while the process runs; a zombie that nobody has waited for yet does not."""
+    try:
+        with open("/proc/%d/stat" % pid) as file:
+            return file.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 class Daemon:
     """One process with its log and its ready file."""
 

@@ -110,9 +110,9 @@ START_TEST(bad_tables_and_specs_are_refused_with_a_reason) {
     ck_assert_uint_eq(shard_bench_open_job(&bench)->status, LG_INVALID);
     ck_assert_ptr_nonnull(strstr(bench.reply.reason, "did you mean \"sgd\""));
     shard_bench_option(&bench, "updater.kind", "sgd");
-    strcpy(bench.tensors[1].name, bench.tensors[0].name);
+    memcpy(bench.tensors[1].name, "weight", 7);
     ck_assert_uint_eq(shard_bench_open_job(&bench)->status, LG_INVALID);
-    strcpy(bench.tensors[1].name, "bias");
+    memcpy(bench.tensors[1].name, "bias", 5);
     bench.config.index++; /* a command for another shard */
     ck_assert_uint_eq(shard_bench_open_job(&bench)->status, LG_INVALID);
     bench.config.index--;

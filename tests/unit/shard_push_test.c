@@ -118,6 +118,24 @@ START_TEST(unit_versions_differ_whenever_values_do) {
 }
 END_TEST
 
+START_TEST(a_units_version_is_the_jobs_after_its_last_push) {
+    start_training();
+    const uint32_t unit = 2;
+    uint64_t version;
+    shard_unit_data(bench.shard, BENCH_JOB, unit, NULL, &version);
+    ck_assert_uint_eq(version, shard_bench_version(0));
+    for (int i = 0; i < 6; i++) { /* the last one touches a unit that the others left alone */
+        const uint32_t other = i < 5 ? 1 : unit;
+        shard_bench_push(&bench, &(struct bench_push){
+                                     .session = 1, .base = shard_bench_version(0), .units = &other, .unit_count = 1});
+    }
+    shard_unit_data(bench.shard, BENCH_JOB, unit, NULL, &version);
+    ck_assert_uint_eq(version, shard_bench_version(6));
+    shard_unit_data(bench.shard, BENCH_JOB, 1, NULL, &version);
+    ck_assert_uint_eq(version, shard_bench_version(5));
+}
+END_TEST
+
 START_TEST(a_closed_session_ends_its_push) {
     start_training();
     shard_bench_join(&bench, 2);
@@ -607,6 +625,7 @@ int main(void) {
     tcase_add_test(tests, staleness_and_weight_are_fixed_at_the_first_part);
     tcase_add_test(tests, parts_of_two_pushes_may_mix);
     tcase_add_test(tests, unit_versions_differ_whenever_values_do);
+    tcase_add_test(tests, a_units_version_is_the_jobs_after_its_last_push);
     tcase_add_test(tests, a_closed_session_ends_its_push);
     tcase_add_test(tests, pushes_that_never_finish_give_way);
     tcase_add_test(tests, part_counts_must_agree);

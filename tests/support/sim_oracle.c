@@ -1,0 +1,142 @@
+/* What has to hold in the simulated world. */
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+
+#include "tests/support/sim_world_state.h"
+
+/* -3 .. 3: sums over a few hundred samples are exact in f32. */
+float oracle_gradient(const struct world *world, uint64_t sample, uint32_t unit, uint32_t element) {
+    uint64_t mixed = random_mix(world->seed ^ (sample << 16), ((uint64_t)unit << 32) | element);
+    return (float)(mixed % 7) - 3;
+}
+
+float oracle_initial(uint32_t unit, uint32_t element) {
+    return (float)(unit * 100 + element);
+}
+
+void oracle_deinit(struct oracle *oracle) {
+    for (size_t i = 0; i < WORLD_UNITS; i++)
+        free(oracle->states[i]);
+}
+
+static size_t unit_bytes(const struct world *world, uint32_t unit) {
+    return (world->offset[unit + 1] - world->offset[unit]) * sizeof(float);
+}
+
+static void remember_state(struct world *world, uint32_t unit) {
+    struct oracle *oracle = &world->oracle;
+    if (oracle->state_count[unit] == oracle->state_capacity[unit]) {
+        oracle->state_capacity[unit] = oracle->state_capacity[unit] ? 2 * oracle->state_capacity[unit] : 32;
+        oracle->states[unit] = realloc(oracle->states[unit], oracle->state_capacity[unit] * sizeof(uint64_t));
+        if (!oracle->states[unit])
+            abort();
+    }
+    oracle->states[unit][oracle->state_count[unit]++] =
+        XXH3_64bits(&oracle->values[world->offset[unit]], unit_bytes(world, unit));
+}
+
+/* Follows the decisions: what was applied changes the values, nothing else does. */
+void oracle_decide(struct world *world, const struct shard_decision *decision, const struct wire_message *push) {
+    struct oracle *oracle = &world->oracle;
+    uint64_t counter = version_counter(decision->version_after);
+    if (counter < oracle->counter[world->answering] || counter > oracle->counter[world->answering] + 1)
+        world_fail(world, "shard %u's counter went from %llu to %llu", world->answering,
+                   (unsigned long long)oracle->counter[world->answering], (unsigned long long)counter);
+    oracle->counter[world->answering] = counter;
+    size_t frame = 0, at = 0;
+    for (size_t i = 0; push && i < push->unit_count; i++) {
+        uint32_t unit = push->units[i].unit, elements = push->units[i].elements;
+        if (at == push->payload[frame].bytes) {
+            frame++;
+            at = 0;
+        }
+        const float *payload = (const float *)(const void *)((const char *)push->payload[frame].data + at);
+        at += elements * sizeof(float);
+        if (!decision->unit_applied[i])
+            continue;
+        for (uint32_t e = 0; e < elements; e++) {
+            float *value = &oracle->values[world->offset[unit] + e];
+            *value = push->push.kind == WIRE_PUSH_KIND_INITIAL ? payload[e] : *value - payload[e];
+        }
+        remember_state(world, unit);
+    }
+}
+
+void oracle_check_pull(struct world *world, const struct worker *worker) {
+    const struct oracle *oracle = &world->oracle;
+    for (uint32_t unit = 0; unit < world->unit_count; unit++) {
+        const float *values = &worker->parameters[worker->buffer][world->offset[unit]];
+        uint64_t hash = XXH3_64bits(values, unit_bytes(world, unit));
+        size_t at = oracle->state_count[unit];
+        while (at > 0 && oracle->states[unit][at - 1] != hash)
+            at--;
+        if (at == 0)
+            world_fail(world, "worker %u pulled values of unit %u that it never had", worker->index, unit);
+        else if (at < worker->seen[unit])
+            world_fail(world, "worker %u pulled state %zu of unit %u, which was in state %zu before the pull",
+                       worker->index, at, unit, worker->seen[unit]);
+    }
+}
+
+static void check_values(struct world *world, uint32_t unit) {
+    uint32_t elements = 0;
+    const float *held = shard_unit_data(world->shards[world->placement[unit]], WORLD_JOB, unit, &elements, NULL);
+    for (uint32_t e = 0; e < elements && !world_failed(world); e++) {
+        float expected = oracle_initial(unit, e);
+        for (uint64_t sample = 0; sample < world->samples; sample++)
+            expected -= oracle_gradient(world, sample, unit, e);
+        if (held[e] != world->oracle.values[world->offset[unit] + e])
+            world_fail(world, "unit %u differs from what was decided", unit);
+        else if (held[e] != expected)
+            world_fail(world, "element %u of unit %u is %g, but every sample once gives %g", e, unit, (double)held[e],
+                       (double)expected);
+    }
+}
+
+static void check_ledger(struct world *world, uint32_t slot) {
+    struct wire_message query = {.kind = WIRE_LEDGER_QUERY, .ledger_query = {.job = WORLD_JOB, .shard = slot}};
+    world->answering = slot;
+    shard_receive(world->shards[slot], &(struct shard_input){.route = SHARD_ROUTE_CONTROL, .message = &query});
+    const struct wire_ledger_reply *reply = &world->control.ledger_reply;
+    if (reply->row_count != 1 || reply->rows[0].samples_least != world->samples ||
+        reply->rows[0].samples_most != world->samples || reply->rows[0].dropped != 0)
+        world_fail(world, "the ledger of shard %u has %zu rows and %llu to %llu samples instead of %llu", slot,
+                   reply->row_count, (unsigned long long)(reply->row_count ? reply->rows[0].samples_least : 0),
+                   (unsigned long long)(reply->row_count ? reply->rows[0].samples_most : 0),
+                   (unsigned long long)world->samples);
+}
+
+static bool shard_has_units(const struct world *world, uint32_t slot) {
+    for (uint32_t unit = 0; unit < world->unit_count; unit++)
+        if (world->placement[unit] == slot)
+            return true;
+    return false;
+}
+
+/* Without evictions and cuts every push is whole, so counters can be told beforehand; always, counter and tally agree.
+ */
+static void check_counters(struct world *world, uint32_t slot) {
+    struct wire_shard_job_stats stats = {0};
+    uint64_t settled = 0;
+    if (shard_stats(world->shards[slot], &stats, 1) != 1 || stats.pushes != world->oracle.counter[slot])
+        world_fail(world, "shard %u counts %llu pushes, its decisions lead to %llu", slot,
+                   (unsigned long long)stats.pushes, (unsigned long long)world->oracle.counter[slot]);
+    for (uint32_t i = 0; i < world->worker_count; i++)
+        settled += world->workers[i].settled;
+    if (world->summary->evictions == 0 && world->summary->cuts == 0 && stats.pushes != settled)
+        world_fail(world, "shard %u counts %llu pushes, %llu were sent", slot, (unsigned long long)stats.pushes,
+                   (unsigned long long)settled);
+}
+
+void oracle_check_end(struct world *world) {
+    for (uint32_t unit = 0; unit < world->unit_count; unit++)
+        check_values(world, unit);
+    for (uint32_t slot = 0; slot < world->shard_count; slot++) {
+        if (!shard_has_units(world, slot))
+            continue;
+        if (world->leased)
+            check_ledger(world, slot);
+        check_counters(world, slot);
+    }
+}
