@@ -210,10 +210,13 @@ static enum lg_status session_greet(struct shard *shard, const struct shard_inpu
     struct shard_session *session = *out;
     if (!tokens_equal(session->token, hello->token))
         return lg_fail(error, LG_DENIED, "the session's token is wrong");
+    if (input->message->request < session->hello_request)
+        return lg_fail(error, LG_STALE, "the session has said hello on a newer connection");
     status = session_grant_credit(shard, session, error);
     if (status != LG_OK)
         return status;
     session->greeted = true;
+    session->hello_request = input->message->request;
     session->route = input->route;
     session->principal = input->principal;
     session->window = hello->window < shard->config.window ? hello->window : shard->config.window;

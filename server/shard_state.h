@@ -42,6 +42,7 @@ struct shard_session {
     bool may_push, may_initialise;
     bool greeted; /* has said hello, on `route`, as `principal` */
     uint64_t route, principal;
+    uint64_t hello_request; /* of the last hello: an older one that comes late does not take the route back */
     uint32_t window;
     uint64_t credit_bytes; /* granted */
     struct open_push pushes[SHARD_PUSHES_OPEN];

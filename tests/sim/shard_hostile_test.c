@@ -140,6 +140,7 @@ static void tell_session(struct storm *storm) {
     uint64_t session = 1 + below(storm, 4);
     uint32_t incarnation = 1 + (uint32_t)(below(storm, 20) == 0);
     const struct wire_message hello = {.kind = WIRE_HELLO,
+                                       .request = ++storm->bench.next_request - below(storm, 2),
                                        .hello = {.session = session,
                                                  .incarnation = 1 + (uint32_t)below(storm, 2),
                                                  .token = mostly(storm, session * 3, 20),

@@ -229,7 +229,7 @@ struct bench_reply *shard_bench_close_session(struct shard_bench *bench, uint64_
 }
 
 struct bench_reply *shard_bench_hello(struct shard_bench *bench, uint64_t session, uint64_t route) {
-    struct wire_message message = {.kind = WIRE_HELLO, .request = 4};
+    struct wire_message message = {.kind = WIRE_HELLO, .request = ++bench->next_request};
     message.hello = (struct wire_hello){
         .session = session, .incarnation = 1, .token = session * 3, .job = BENCH_JOB, .window = 64, .seq_floor = 1};
     return shard_bench_send(bench, route, &message);

@@ -49,7 +49,7 @@ struct shard_bench {
     struct shard *shard;
     struct bench_reply reply;
     unsigned replies;
-    uint64_t next_seq, next_clock;
+    uint64_t next_seq, next_clock, next_request; /* request: of hellos */
     bool record;
     struct bench_record *records;
     size_t record_count, record_capacity;

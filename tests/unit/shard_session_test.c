@@ -27,6 +27,7 @@ static void start_training(void) {
 static struct bench_reply *hello(uint64_t session, uint32_t incarnation, uint64_t token, uint64_t route) {
     const struct wire_message message = {
         .kind = WIRE_HELLO,
+        .request = ++bench.next_request,
         .hello = {.session = session, .incarnation = incarnation, .token = token, .job = BENCH_JOB, .window = 4}};
     return shard_bench_send(&bench, route, &message);
 }
@@ -64,6 +65,27 @@ START_TEST(only_the_greeted_connection_may_send) {
     ck_assert_uint_eq(shard_bench_pull(&bench, 1, NULL)->status, LG_DENIED);
     shard_bench_open_session(&bench, 5, 1); /* and one that never said hello */
     ck_assert_uint_eq(shard_bench_push(&bench, &(struct bench_push){.session = 5})->status, LG_DENIED);
+}
+END_TEST
+
+/* The old connection's hello may be read after the new one's. */
+START_TEST(a_late_hello_does_not_take_the_connection_back) {
+    start_training();
+    struct wire_message message = {
+        .kind = WIRE_HELLO,
+        .request = 50,
+        .hello = {.session = 1, .incarnation = 1, .token = 3, .job = BENCH_JOB, .window = 4}};
+    ck_assert_int_eq(shard_bench_send(&bench, 20, &message)->kind, WIRE_HELLO_REPLY);
+    message.request = 49;
+    ck_assert_uint_eq(shard_bench_send(&bench, 19, &message)->status, LG_STALE);
+    const struct bench_push push = {.session = 1, .route = 20, .base = shard_bench_version(0)};
+    ck_assert_uint_eq(shard_bench_push(&bench, &push)->status, LG_OK);
+    message.request = 50; /* the same one, twice on the way */
+    ck_assert_int_eq(shard_bench_send(&bench, 20, &message)->kind, WIRE_HELLO_REPLY);
+    shard_bench_open_session(&bench, 1, 2); /* a new incarnation counts anew */
+    message.request = 1;
+    message.hello.incarnation = 2;
+    ck_assert_int_eq(shard_bench_send(&bench, 21, &message)->kind, WIRE_HELLO_REPLY);
 }
 END_TEST
 
@@ -191,6 +213,7 @@ int main(void) {
     tcase_add_test(tests, hello_grants_window_and_credit);
     tcase_add_test(tests, wrong_tokens_and_unknown_sessions_are_denied);
     tcase_add_test(tests, only_the_greeted_connection_may_send);
+    tcase_add_test(tests, a_late_hello_does_not_take_the_connection_back);
     tcase_add_test(tests, another_principal_is_denied);
     tcase_add_test(tests, ended_sessions_are_fenced_with_the_reason);
     tcase_add_test(tests, a_close_before_the_open_fences_too);
