@@ -363,7 +363,7 @@ void grants_evaluation(struct coordinator *core, const struct coordinator_input 
 /* ---- losses.c */
 /* Ends a session: fences it on the shards first, then asks for marks, then gives its slices back. Late messages get
  * `status` and the reason. */
-void session_end(struct coordinator *core, struct session *session, enum lg_status status, const char *format, ...)
+void session_lose(struct coordinator *core, struct session *session, enum lg_status status, const char *format, ...)
     LG_PRINTF(4, 5);
 void session_fenced(struct coordinator *core, struct session *session); /* all shards have closed it */
 void session_marks_read(struct coordinator *core, struct task *task);

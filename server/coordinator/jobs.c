@@ -139,7 +139,7 @@ static void end_sessions(struct coordinator *core, struct job *job, enum lg_stat
     for (size_t i = 0; i < core->sessions.count; i++) {
         struct session *session = core->sessions.items[i];
         if (session->job == job->id)
-            session_end(core, session, status, "%s", reason);
+            session_lose(core, session, status, "%s", reason);
     }
 }
 

@@ -60,7 +60,7 @@ static void close_on_shards(struct coordinator *core, struct job *job, struct se
         task_start(core, TASK_KIND_SESSION_CLOSE, job, session, NULL);
 }
 
-void session_end(struct coordinator *core, struct session *session, enum lg_status status, const char *format, ...) {
+void session_lose(struct coordinator *core, struct session *session, enum lg_status status, const char *format, ...) {
     struct job *job = job_find(core, session->job);
     va_list args;
     if (session->state == SESSION_STATE_ENDED)

@@ -334,7 +334,7 @@ void session_refused(struct coordinator *core, struct session *session, enum lg_
     char text[CORE_REASON_BYTES];
     snprintf(text, sizeof text, "a shard refused the session: %.400s", reason[0] ? reason : lg_status_text(status));
     send_join(core, session->route, session->join_request, status, 0, text);
-    session_end(core, session, status, "%s", text);
+    session_lose(core, session, status, "%s", text);
 }
 
 /* ---- leaving, beating */
@@ -344,7 +344,7 @@ void sessions_leave(struct coordinator *core, const struct coordinator_input *in
     struct lg_error error;
     struct session *session = session_speaking(core, leave->session, leave->incarnation, &error);
     if (session)
-        session_end(core, session, LG_FENCED, "left%s%.300s", leave->reason[0] ? ": " : "", leave->reason);
+        session_lose(core, session, LG_FENCED, "left%s%.300s", leave->reason[0] ? ": " : "", leave->reason);
     core_ack(core, input, LG_OK, "%s", ""); /* also to a repeat: it is gone, which is all it wants */
 }
 
@@ -416,7 +416,7 @@ static void watch_trainer(struct coordinator *core, const struct job *job, struc
     if (trainer)
         trainer_evict(core, trainer, reason);
     else
-        session_end(core, session, LG_FENCED, "%s", reason);
+        session_lose(core, session, LG_FENCED, "%s", reason);
 }
 
 static void watch(struct coordinator *core, struct session *session) {
@@ -424,13 +424,13 @@ static void watch(struct coordinator *core, struct session *session) {
     int64_t silent_ms = core_since_ms(core, session->heard_ns);
     if (session->state == SESSION_STATE_OPENING) {
         if (silent_ms > CORE_OBSERVER_MS)
-            session_end(core, session, LG_FENCED, "nobody asked for it any more");
+            session_lose(core, session, LG_FENCED, "nobody asked for it any more");
         return;
     }
     if (session->role == WIRE_ROLE_TRAINER && job && job_is_live(job))
         watch_trainer(core, job, session);
     else if (silent_ms > (session->role == WIRE_ROLE_INITIALISER ? core->config.dead_after_ms : CORE_OBSERVER_MS))
-        session_end(core, session, LG_FENCED, "silent for %.0f s", (double)silent_ms / 1000);
+        session_lose(core, session, LG_FENCED, "silent for %.0f s", (double)silent_ms / 1000);
 }
 
 void sessions_tick(struct coordinator *core) {

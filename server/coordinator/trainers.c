@@ -195,7 +195,7 @@ void trainer_gone(struct coordinator *core, struct trainer *trainer, bool crashe
     if (job && crashed && job_is_live(job))
         count_restart(core, job, trainer, reason);
     if (session)
-        session_end(core, session, LG_FENCED, "%s", reason);
+        session_lose(core, session, LG_FENCED, "%s", reason);
 }
 
 /* Trainers end while others look at the list; they leave it here. */
@@ -218,7 +218,7 @@ void trainer_evict(struct coordinator *core, struct trainer *trainer, const char
     log_warn("trainer-evicted", "trainer %" PRIu64 " of job \"%s\" is given up: %s", trainer->number,
              job ? job->name : "?", reason);
     if (session)
-        session_end(core, session, LG_FENCED, "%s", reason);
+        session_lose(core, session, LG_FENCED, "%s", reason);
     if (core->config.metrics)
         metric_add(metrics_cell(core->config.metrics, METRIC_EVICTIONS, &kind), 1);
     if (trainer->agent == 0 || trainer->state == TRAINER_STATE_STOPPING)

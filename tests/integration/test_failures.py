@@ -100,7 +100,7 @@ class Failures(unittest.TestCase):
             server = cluster.start_server("server1")
             for daemon in (worker, server):
                 daemon.ready()
-                wait_until(lambda d=daemon: "does not answer" in d.text() or "unreachable" in d.text(), 15,
+                wait_until(lambda d=daemon: "coordinator-silent" in d.text(), 15,
                            "%s says that the coordinator is missing" % daemon.name)
             cluster.restart_coordinator()
             self.finish(cluster, cluster.submit(**JOB))

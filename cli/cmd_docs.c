@@ -1,0 +1,159 @@
+/* lagoon docs: the reference pages that are made from the tables, so that they cannot go stale. */
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "cli/cli.h"
+#include "cli/registries.h"
+#include "client/job.h"
+#include "common/metrics.h"
+#include "server/server_config.h"
+#include "worker/worker_config.h"
+
+static void print_configuration(FILE *out) {
+    fprintf(out,
+            "# Configuration\n\nMade by `make docs` from the option tables and registries; do not edit.\n\n"
+            "Files are YAML; nested mappings join with a dot, so `http: {port: 9000}` is `http.port`. Every key is\n"
+            "also a flag: `--http.port 9000`. Unknown keys are refused.\n");
+    const struct option_table *const tables[] = {&server_table, &worker_table, &job_table};
+    for (size_t i = 0; i < 3; i++) {
+        fprintf(out, "\n## %s\n\n%s.\n\n", tables[i]->name, tables[i]->summary);
+        option_print_markdown(tables[i], "", out);
+    }
+    for (size_t i = 0; registries_topics[i]; i++) {
+        fprintf(out, "\n### %s\n", registries_topics[i]);
+        registries_print(registries_topics[i], REGISTRIES_MARKDOWN, out);
+    }
+}
+
+static void print_metrics(FILE *out) {
+    fprintf(out,
+            "# Metrics\n\nMade by `make docs` from common/metrics.def; do not edit. Every daemon serves its own at\n"
+            "`/metrics` (OpenMetrics) and `/stats.json`.\n\n");
+    metrics_print_markdown(out);
+}
+
+static void print_cli(FILE *out) {
+    size_t count;
+    const struct cli_command *const *commands = cli_commands(&count);
+    fprintf(out, "# The command line\n\nMade by `make docs` from the command table; do not edit.\n");
+    for (size_t i = 0; i < count; i++) {
+        fprintf(out, "\n## lagoon %s\n\n```\n", commands[i]->name);
+        cli_print_command_help(commands[i], out);
+        fprintf(out, "```\n");
+    }
+}
+
+/* ---- man pages */
+
+static void man_head(const char *name, const char *section, const char *summary, FILE *out) {
+    fprintf(out, ".TH %s %s \"\" \"lagoon %s\"\n.SH NAME\n%s \\- %s\n", name, section, LAGOON_VERSION, name, summary);
+}
+
+static void man_daemon(const char *name, const char *summary, const struct option_table *table, FILE *out) {
+    man_head(name, "8", summary, out);
+    fprintf(out, ".SH SYNOPSIS\n.B %s\n[\\-c FILE] [\\-\\-KEY VALUE ...]\n.SH OPTIONS\n", name);
+    fprintf(out, ".TP\n.B \\-c, \\-\\-config FILE\nread options from a YAML file; flags override it\n"
+                 ".TP\n.B \\-\\-check\nread everything, say whether it is right, and stop\n");
+    option_print_man(table, "", out);
+    fprintf(out, ".SH EXIT STATUS\n0 stopped as asked, 1 could not do its work, 2 wrong flags or configuration\n");
+}
+
+static void man_server(FILE *out) {
+    man_daemon("lagoon-server", "hosts shards of parameters, or is the coordinator", &server_table, out);
+}
+
+static void man_worker(FILE *out) {
+    man_daemon("lagoon-worker", "trains jobs on this machine's devices", &worker_table, out);
+}
+
+static void man_text(const char *text, FILE *out) {
+    fprintf(out, ".nf\n");
+    for (const char *c = text; *c; c++) {
+        if (*c == '.' && (c == text || c[-1] == '\n'))
+            fputs("\\&", out);
+        fputs(*c == '\\' ? "\\e" : (char[]){*c, 0}, out);
+    }
+    fprintf(out, "\n.fi\n");
+}
+
+static void man_cli(FILE *out) {
+    size_t count;
+    const struct cli_command *const *commands = cli_commands(&count);
+    man_head("lagoon", "1", "a parameter server for machines that are not alike", out);
+    fprintf(out, ".SH SYNOPSIS\n.B lagoon\nCOMMAND [OPTIONS]\n.SH COMMANDS\n");
+    for (size_t i = 0; i < count; i++) {
+        fprintf(out, ".SS lagoon %s %s\n%s\n", commands[i]->name, commands[i]->arguments, commands[i]->summary);
+        if (commands[i]->details)
+            man_text(commands[i]->details, out);
+        if (commands[i]->options)
+            option_print_man(commands[i]->options, "", out);
+    }
+    fprintf(out, ".SH OPTIONS OF EVERY COMMAND\n");
+    option_print_man(&cli_global_table, "", out);
+}
+
+static void man_job(FILE *out) {
+    man_head("lagoon-job", "5", "keys of job files", out);
+    fprintf(out, ".SH KEYS\n");
+    option_print_man(&job_table, "", out);
+    for (size_t i = 0; registries_topics[i]; i++) {
+        fprintf(out, ".SH %s\n", registries_topics[i]);
+        registries_print(registries_topics[i], REGISTRIES_MAN, out);
+    }
+}
+
+static const struct page {
+    const char *name, *path;
+    void (*print)(FILE *out);
+} pages[] = {
+    {"configuration", "configuration.md", print_configuration},
+    {"metrics", "metrics.md", print_metrics},
+    {"cli", "cli.md", print_cli},
+    {"man lagoon", "man/lagoon.1", man_cli},
+    {"man lagoon-server", "man/lagoon-server.8", man_server},
+    {"man lagoon-worker", "man/lagoon-worker.8", man_worker},
+    {"man lagoon-job", "man/lagoon-job.5", man_job},
+};
+
+static int write_all(const char *dir) {
+    char path[1024];
+    snprintf(path, sizeof path, "%s/man", dir);
+    mkdir(dir, 0755);
+    mkdir(path, 0755);
+    for (size_t i = 0; i < sizeof pages / sizeof *pages; i++) {
+        snprintf(path, sizeof path, "%s/%s", dir, pages[i].path);
+        FILE *out = fopen(path, "w");
+        if (!out)
+            return cli_complain(CLI_EXIT_FAILED, "cannot write \"%s\": %s", path, strerror(errno));
+        pages[i].print(out);
+        if (fclose(out) != 0)
+            return cli_complain(CLI_EXIT_FAILED, "cannot write \"%s\": %s", path, strerror(errno));
+    }
+    return CLI_EXIT_OK;
+}
+
+static int run(struct cli *cli, const void *own, int argc, char **argv) {
+    (void)cli, (void)own;
+    if (argc == 2 && strcmp(argv[0], "all") == 0)
+        return write_all(argv[1]);
+    for (size_t i = 0; argc > 0 && i < sizeof pages / sizeof *pages; i++) {
+        bool man = argc == 2 && strcmp(argv[0], "man") == 0 && strncmp(pages[i].name, "man ", 4) == 0;
+        if ((argc == 1 && strcmp(pages[i].name, argv[0]) == 0) || (man && strcmp(pages[i].name + 4, argv[1]) == 0)) {
+            pages[i].print(stdout);
+            return CLI_EXIT_OK;
+        }
+    }
+    return cli_complain(CLI_EXIT_USAGE, "no such page; see `lagoon docs --help`");
+}
+
+const struct cli_command cmd_docs = {
+    .name = "docs",
+    .summary = "print the reference pages that are made from the tables",
+    .arguments = "PAGE",
+    .least = 1,
+    .most = 2,
+    .details = "Pages: configuration, metrics, cli, man lagoon, man lagoon-server, man lagoon-worker, man lagoon-job.\n"
+               "`lagoon docs all DIR` writes them all.",
+    .run = run,
+};

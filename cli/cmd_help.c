@@ -1,0 +1,51 @@
+/* lagoon help: commands, job keys, registries, exit codes. */
+#include <string.h>
+
+#include "cli/cli.h"
+#include "cli/registries.h"
+#include "client/job.h"
+
+static void print_exit_codes(void) {
+    printf("0  done\n1  failed\n2  wrong flags, files or keys\n3  no coordinator answers\n4  the job failed\n"
+           "5  the job was cancelled\n6  --timeout passed\n7  no such job\n130 interrupted\n");
+}
+
+static bool print_command(const char *name) {
+    size_t count;
+    const struct cli_command *const *commands = cli_commands(&count);
+    for (size_t i = 0; i < count; i++) {
+        if (strcmp(commands[i]->name, name) == 0) {
+            cli_print_command_help(commands[i], stdout);
+            return true;
+        }
+    }
+    return false;
+}
+
+static int run(struct cli *cli, const void *own, int argc, char **argv) {
+    (void)cli, (void)own;
+    char topic[64] = "";
+    for (int i = 0; i < argc; i++)
+        snprintf(topic + strlen(topic), sizeof topic - strlen(topic), "%s%s", i ? " " : "", argv[i]);
+    if (argc == 0) {
+        cli_print_overview(stdout);
+        printf("Topics of `lagoon help`: keys (of job files), exit-codes, models, datasets, updaters, policies, or a "
+               "command.\n");
+    } else if (strcmp(topic, "exit-codes") == 0) {
+        print_exit_codes();
+    } else if (strcmp(topic, "keys") == 0) {
+        option_print_help(&job_table, "", stdout);
+    } else if (!registries_print(topic, REGISTRIES_HELP, stdout) && !print_command(topic)) {
+        return cli_complain(CLI_EXIT_USAGE, "no help on \"%s\"; `lagoon help` lists the topics", topic);
+    }
+    return CLI_EXIT_OK;
+}
+
+const struct cli_command cmd_help = {
+    .name = "help",
+    .summary = "help on a command or a topic",
+    .arguments = "[TOPIC]",
+    .most = 2,
+    .details = "Topics: keys (of job files), exit-codes, models, datasets, updaters, policies, or a command.",
+    .run = run,
+};

@@ -1,0 +1,156 @@
+/* lagoon job: everything about one job; or a sample of what its language model writes. */
+#include <string.h>
+
+#include "cli/link.h"
+#include "cli/sample.h"
+#include "cli/table.h"
+#include "common/units.h"
+
+struct job_options {
+    int64_t sample, seed;
+    double temperature;
+    char prompt[OPTION_TEXT_BYTES];
+};
+
+#define AT(field) offsetof(struct job_options, field)
+static const struct option options[] = {
+    {"sample", OPTION_INT, AT(sample), "0", 0, 1000000, NULL, "bytes",
+     "write so many bytes with the job's language model instead"},
+    {"temperature", OPTION_FLOAT, AT(temperature), "0.8", 0, 10, NULL, NULL,
+     "of the sampling; 0: always the likeliest"},
+    {"prompt", OPTION_STRING, AT(prompt), "", 0, 0, NULL, NULL, "text to go on from; empty: a line feed"},
+    {"seed", OPTION_INT, AT(seed), "1", 0, 9e15, NULL, NULL, "of the sampling"},
+};
+#undef AT
+
+static const struct option_table table_options = {"job", "options of `lagoon job`", options,
+                                                  sizeof options / sizeof *options, sizeof(struct job_options)};
+
+static void print_head(const json_t *job) {
+    char count[UNITS_TEXT_BYTES], all[UNITS_TEXT_BYTES], bytes[UNITS_TEXT_BYTES], rate[UNITS_TEXT_BYTES];
+    const json_t *staleness = json_object_get(job, "staleness");
+    printf("job %lld \"%s\": %s%s%s\n", field_integer(job, "id", 0), field_text(job, "name", "?"),
+           field_text(job, "state", "?"), field_text(job, "reason", "")[0] ? ", " : "", field_text(job, "reason", ""));
+    printf("  parameters   %s in %lld tensors, %s\n",
+           units_count((uint64_t)field_integer(job, "parameters", 0), count, sizeof count),
+           (long long)json_array_size(json_object_get(job, "tensors")),
+           units_bytes((uint64_t)field_integer(job, "bytes", 0), bytes, sizeof bytes));
+    printf("  progress     epoch %lld of %lld, %s of %s samples, %s samples/s\n", field_integer(job, "epoch", 0),
+           field_integer(job, "epochs", 0),
+           units_count((uint64_t)field_integer(job, "samples_applied", 0), count, sizeof count),
+           units_count((uint64_t)field_integer(job, "samples_total", 0), all, sizeof all),
+           units_rate(field_number(job, "samples_per_second", 0), rate, sizeof rate));
+    printf("  staleness    mean %.2f, p99 %lld, max %lld; weight mean %.3f\n", field_number(staleness, "mean", 0),
+           field_integer(staleness, "p99", 0), field_integer(staleness, "max", 0), field_number(job, "weight_mean", 0));
+    printf("  lost work    %lld slices taken over, %lld trainers restarted, %lld samples dropped by policy\n",
+           field_integer(job, "slices_taken_over", 0), field_integer(job, "restarts", 0),
+           field_integer(job, "dropped", 0));
+}
+
+static void print_trainers(const json_t *job) {
+    struct table table;
+    json_t *row_json;
+    size_t i;
+    char rate[UNITS_TEXT_BYTES], count[UNITS_TEXT_BYTES];
+    table_init(&table, (const char *const[]){">TRAINER", "ON", "DEVICE", "STATE", ">STEPS", ">SAMPLES", ">SAMPLES/S",
+                                             ">COMPUTE", ">COMM", NULL});
+    json_array_foreach(json_object_get(job, "trainers"), i, row_json) {
+        size_t row = table_row(&table);
+        table_cell(&table, row, 0, "%lld", field_integer(row_json, "trainer", 0));
+        table_cell(&table, row, 1, "%s", field_text(row_json, "agent", "?"));
+        table_cell(&table, row, 2, "%s", field_text(row_json, "device", "?"));
+        table_cell(&table, row, 3, "%s", field_text(row_json, "state", "?"));
+        table_cell(&table, row, 4, "%lld", field_integer(row_json, "steps", 0));
+        table_cell(&table, row, 5, "%s",
+                   units_count((uint64_t)field_integer(row_json, "samples", 0), count, sizeof count));
+        table_cell(&table, row, 6, "%s",
+                   units_rate(field_number(row_json, "samples_per_second", 0), rate, sizeof rate));
+        table_cell(&table, row, 7, "%.1f s", field_number(row_json, "compute_seconds", 0));
+        table_cell(&table, row, 8, "%.1f s", field_number(row_json, "communication_seconds", 0));
+    }
+    printf("\n");
+    table_print(&table, "no trainers run", stdout);
+}
+
+static void print_evaluations(const json_t *job) {
+    struct table table;
+    json_t *entry;
+    size_t i;
+    table_init(&table, (const char *const[]){">EPOCH", ">LOSS", ">ACCURACY", ">PREDICTIONS", NULL});
+    json_array_foreach(json_object_get(job, "evaluations"), i, entry) {
+        size_t row = table_row(&table);
+        table_cell(&table, row, 0, "%lld", field_integer(entry, "epoch", 0));
+        table_cell(&table, row, 1, "%.4f", field_number(entry, "loss", 0));
+        table_cell(&table, row, 2, "%.2f %%", 100 * field_number(entry, "accuracy", 0));
+        table_cell(&table, row, 3, "%lld", field_integer(entry, "predictions", 0));
+    }
+    printf("\n");
+    table_print(&table, "no evaluation yet", stdout);
+}
+
+static void print_ledger(const json_t *job) {
+    struct table table;
+    json_t *entry;
+    size_t i;
+    if (json_array_size(json_object_get(job, "ledger")) == 0)
+        return;
+    table_init(&table,
+               (const char *const[]){">SHARD", ">EPOCH", ">APPLIED, LEAST", ">APPLIED, MOST", ">DROPPED", NULL});
+    json_array_foreach(json_object_get(job, "ledger"), i, entry) {
+        size_t row = table_row(&table);
+        table_cell(&table, row, 0, "%lld", field_integer(entry, "shard", 0));
+        table_cell(&table, row, 1, "%lld", field_integer(entry, "epoch", 0));
+        table_cell(&table, row, 2, "%lld", field_integer(entry, "samples_least", 0));
+        table_cell(&table, row, 3, "%lld", field_integer(entry, "samples_most", 0));
+        table_cell(&table, row, 4, "%lld", field_integer(entry, "dropped", 0));
+    }
+    printf("\nsamples as the shards' own ledgers count them, per unit:\n");
+    table_print(&table, "", stdout);
+}
+
+static void print_history(const json_t *job) {
+    json_t *entry;
+    size_t i;
+    printf("\nhistory:\n");
+    json_array_foreach(json_object_get(job, "history"), i, entry)
+        printf("  %s  %s\n", field_text(entry, "at", ""), field_text(entry, "text", ""));
+}
+
+static int run(struct cli *cli, const void *own, int argc, char **argv) {
+    const struct job_options *wanted = own;
+    (void)argc;
+    struct lg_error error = {0};
+    json_t *job = NULL;
+    if (wanted->sample > 0) {
+        const struct sample_request request = {.job = argv[0],
+                                               .bytes = (uint64_t)wanted->sample,
+                                               .seed = (uint64_t)wanted->seed,
+                                               .temperature = wanted->temperature,
+                                               .prompt = wanted->prompt};
+        return sample_text(cli, &request, stdout);
+    }
+    if (link_query_once(cli, "job", argv[0], &job, &error) != LG_OK)
+        return cli_fail(&error);
+    if (cli->globals.json) {
+        print_json(job, stdout);
+    } else {
+        print_head(job);
+        print_trainers(job);
+        print_evaluations(job);
+        print_ledger(job);
+        print_history(job);
+    }
+    json_decref(job);
+    return CLI_EXIT_OK;
+}
+
+const struct cli_command cmd_job = {
+    .name = "job",
+    .summary = "everything about one job, or a sample of its language model",
+    .arguments = "JOB",
+    .least = 1,
+    .most = 1,
+    .details = "JOB is a name (the newest job of that name) or a number.\n\n  lagoon job shakespeare --sample 500",
+    .options = &table_options,
+    .run = run,
+};
