@@ -61,6 +61,7 @@ enum world_trainer_state { WORLD_TRAINER_JOINING, WORLD_TRAINER_IDLE, WORLD_TRAI
 
 struct world_trainer {
     bool there;
+    bool used; /* also after its end: pointers to it stay good */
     int agent; /* index; -1: came by itself */
     uint64_t number, token, job, route, session, request, next_request;
     enum wire_role role;

@@ -11,9 +11,10 @@ enum { AGAIN_MS = 1000, BATCH = 16 };
 struct world_trainer *world_trainer_new(struct world *world) {
     for (size_t i = 0; i < WORLD_TRAINERS; i++) {
         struct world_trainer *trainer = &world->trainers[i];
-        if (trainer->there || trainer->number != 0)
+        if (trainer->used)
             continue;
         *trainer = (struct world_trainer){.there = true,
+                                          .used = true,
                                           .agent = -1,
                                           .route = world->next_route++,
                                           .next_request = 1,
