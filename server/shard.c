@@ -49,6 +49,7 @@ enum lg_status shard_new(const struct shard_config *config, const struct shard_s
 void shard_free(struct shard *shard) {
     if (!shard)
         return;
+    shard->sink.decide = NULL; /* pushes that end here are nobody's business any more */
     while (shard->job_count > 0)
         shard_job_free(shard, shard->jobs[--shard->job_count]);
     free(shard->jobs);
