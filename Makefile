@@ -283,31 +283,30 @@ layers: ## check which folders include which (common below proto below the rest)
 
 # ---- documents made from the tables in the programs
 
-MAN_PAGES := lagoon lagoon-server lagoon-worker
-docs: all ## docs/configuration.md, docs/metrics.md and the man pages, from the tables in the programs
-	$(Q)scripts/docs.sh $(BUILD)/bin/lagoon docs $(BUILD)/man $(MAN_PAGES)
+docs: all ## docs/configuration.md, docs/metrics.md and docs/cli.md, from the tables in the programs
+	$(Q)scripts/docs.sh write $(BUILD)/bin/lagoon docs
 
-docs-check: all ## fail where the documents in docs/ are older than the tables
-	$(Q)scripts/docs.sh --check $(BUILD)/bin/lagoon docs $(BUILD)/man $(MAN_PAGES)
+docs-check: all ## fail where those pages are older than the tables
+	$(Q)scripts/docs.sh check $(BUILD)/bin/lagoon docs
 
 # ---- installing
 
 INSTALLED := $(DESTDIR)$(PREFIX)
 install: all ## programs, library, header, man pages, examples, under DESTDIR and PREFIX (/usr/local)
-	$(Q)install -d $(addprefix $(INSTALLED)/,bin lib/pkgconfig include/lagoon/common share/lagoon share/man/man1)
-	$(Q)$(if $(PROGRAMS),install -m 755 $(PROGRAMS) $(INSTALLED)/bin)
+	$(Q)install -d $(addprefix $(INSTALLED)/,bin lib/pkgconfig include/lagoon/common share/lagoon)
+	$(Q)install -m 755 $(PROGRAMS) $(INSTALLED)/bin
 	$(Q)install -m 644 $(LIBRARY) $(INSTALLED)/lib
 	$(Q)install -m 644 client/lagoon.h $(INSTALLED)/include/lagoon
 	$(Q)install -m 644 common/status.h common/status.def common/tensor.h $(INSTALLED)/include/lagoon/common
 	$(Q)sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' scripts/lagoon.pc.in \
 	    > $(INSTALLED)/lib/pkgconfig/lagoon.pc
 	$(Q)[ ! -d configs ] || cp -R configs $(INSTALLED)/share/lagoon/
-	$(Q)scripts/docs.sh --man $(BUILD)/bin/lagoon docs $(INSTALLED)/share/man/man1 $(MAN_PAGES)
+	$(Q)scripts/docs.sh man $(BUILD)/bin/lagoon $(INSTALLED)/share/man
 	@echo 'installed under $(INSTALLED)'
 
 uninstall: ## remove what install put there
 	$(Q)rm -f $(addprefix $(INSTALLED)/bin/,lagoon lagoon-server lagoon-worker) $(INSTALLED)/lib/liblagoon.a \
-	    $(INSTALLED)/lib/pkgconfig/lagoon.pc $(patsubst %,$(INSTALLED)/share/man/man1/%.1,$(MAN_PAGES))
+	    $(INSTALLED)/lib/pkgconfig/lagoon.pc $(addprefix $(INSTALLED)/share/man/,man1/lagoon.1 man5/lagoon-job.5 man8/lagoon-server.8 man8/lagoon-worker.8)
 	$(Q)rm -rf $(INSTALLED)/include/lagoon $(INSTALLED)/share/lagoon
 
 quickstart: ## install what is missing, build, run the demo
