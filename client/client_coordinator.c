@@ -317,7 +317,10 @@ static void join_answer(struct lg_client *client, const struct wire_message *mes
 /* What the current answer leaves to be waited for. */
 static void lease_wait(struct lg_client *client, uint64_t retry_ms, const char *reason, int64_t now_ns) {
     struct client_io *io = &client->io;
-    if (reason && reason[0])
+    pthread_mutex_lock(&client->mutex);
+    bool waiting = client->shared.lease_waiting;
+    pthread_mutex_unlock(&client->mutex);
+    if (waiting && reason && reason[0])
         tell(io, "lease-wait", "waiting for a lease", reason);
     io->lease_ns = retry_at(now_ns, retry_ms);
 }

@@ -171,8 +171,7 @@ enum lg_status lg_push_start(struct lg_client *client, const struct lg_push *pus
         status = lg_fail(error, LG_INVALID, "a push is open: mark all its tensors ready before the next one");
     else if (!call)
         status = lg_fail(error, LG_INVALID, "%d pushes are under way: lg_push_wait comes first", CLIENT_PUSHES);
-    if (status == LG_OK) {
-        assert(call); /* each other case is a failure */
+    else {
         push_fill(client, call, push, gradients);
         push_looks_ahead(client, push);
     }
@@ -189,14 +188,15 @@ static void mark(struct push_call *push, size_t tensor) {
         return;
     push->ready[tensor] = true;
     push->unready--;
-    struct ready_range *last = push->range_count > push->ranges_taken ? &push->ranges[push->range_count - 1] : NULL;
-    if (last && last->first == tensor + 1) {
-        last->first = tensor;
-        last->count++;
-    } else if (last && last->first + last->count == tensor)
-        last->count++;
-    else
-        push->ranges[push->range_count++] = (struct ready_range){tensor, 1};
+    if (push->range_count > push->ranges_taken) {
+        struct ready_range *last = &push->ranges[push->range_count - 1];
+        bool below = last->first == tensor + 1, above = last->first + last->count == tensor;
+        last->first -= below;
+        last->count += below || above;
+        if (below || above)
+            return;
+    }
+    push->ranges[push->range_count++] = (struct ready_range){tensor, 1};
 }
 
 void lg_push_ready(struct lg_client *client, size_t first_tensor, size_t count) {

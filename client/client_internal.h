@@ -79,7 +79,8 @@ struct client_shared {
     struct pull_call pull;
     struct push_call pushes[CLIENT_PUSHES];
     bool lease_wanted;         /* one lease ahead, please */
-    bool lease_urgent;         /* the caller waits for it */
+    bool lease_urgent;         /* the caller waits, and nothing was asked since it does */
+    bool lease_waiting;        /* the caller waits */
     bool lease_there;          /* `ahead` is one */
     bool lease_finished;       /* there will be no more */
     struct lease_record ahead; /* granted, not yet handed out */

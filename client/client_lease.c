@@ -35,11 +35,12 @@ enum lg_status lg_lease_next(struct lg_client *client, struct lg_lease *lease, s
     pthread_mutex_lock(&client->mutex);
     enum lg_status status = client_ended(client, error);
     if (status == LG_OK && !lease_over(client)) {
-        shared->lease_wanted = shared->lease_urgent = true;
+        shared->lease_wanted = shared->lease_urgent = shared->lease_waiting = true;
         shared->activity = "waiting for a lease";
         client_wake(client);
         status = client_wait(client, lease_over, &shared->coordinator_answers, "waiting for a lease", error);
         shared->activity = "training";
+        shared->lease_waiting = false;
     }
     if (status == LG_OK)
         status = client_ended(client, error);

@@ -222,9 +222,10 @@ static void take_wishes(struct lg_client *client, int64_t now_ns) {
         return;
     if (give_up[0])
         client_end(client, LG_TIMEOUT, give_up);
-    take_pull(client, now_ns);
+    /* a pull that was started after a push brings what the push did */
     take_push(client, older, now_ns);
     take_push(client, 1 - older, now_ns);
+    take_pull(client, now_ns);
 }
 
 /* ---- events */

@@ -196,6 +196,22 @@ START_TEST(pushes_overlap_with_compute_and_the_next_pull) {
 }
 END_TEST
 
+START_TEST(a_pull_brings_what_the_push_before_it_did) {
+    struct lg_error error = {0};
+    start_job(0, 8);
+    must(lg_pull(client, parameters, &error), &error);
+    fill(gradients, 1);
+    for (int i = 1; i <= 50; i++) {
+        must(lg_push_start(client, &(struct lg_push){.samples = 1}, gradients, &error), &error);
+        lg_push_ready(client, 0, 3);
+        must(lg_pull_start(client, parameters, &error), &error);
+        must(lg_pull_wait(client, &error), &error);
+        check_all(parameters, 100 - (float)i);
+        must(lg_push_wait(client, NULL, &error), &error);
+    }
+}
+END_TEST
+
 START_TEST(the_fd_and_buffers_that_are_remembered) {
     struct lg_error error = {0};
     start_job(0, 8);
@@ -583,6 +599,7 @@ int main(void) {
     tcase_set_timeout(tests, 60);
     tcase_add_test(tests, a_job_from_join_to_finish);
     tcase_add_test(tests, pushes_overlap_with_compute_and_the_next_pull);
+    tcase_add_test(tests, a_pull_brings_what_the_push_before_it_did);
     tcase_add_test(tests, the_fd_and_buffers_that_are_remembered);
     tcase_add_test(tests, cuts_of_a_lease_and_of_a_push_come_through);
     tcase_add_test(tests, a_push_that_is_not_finite_fails_with_the_reason);
