@@ -1,6 +1,6 @@
 /* Inside liblagoon: what the caller's thread (client.c, client_lease.c) and the client's own thread share.
  *
- * The client's thread (client_thread.c, client_coordinator.c) owns every socket and the session; nobody else touches
+ * The client's thread (client_thread.c, client_uplink.c) owns every socket and the session; nobody else touches
  * them. The caller leaves wishes under the mutex and writes to `wake_fd`; the thread takes them, works, and leaves
  * outcomes under the mutex. Neither holds the mutex while it copies tensors or sends. */
 #ifndef LAGOON_CLIENT_CLIENT_INTERNAL_H
@@ -175,16 +175,25 @@ void client_end(struct lg_client *client, enum lg_status status, const char *rea
 /* Wakes the caller; with the mutex held. */
 void client_notify(struct lg_client *client);
 
-/* client_coordinator.c, on the client's thread */
+/* client_uplink.c, on the client's thread */
 void uplink_up(struct lg_client *client, int64_t now_ns);
 void uplink_down(struct lg_client *client, bool was_up, int64_t now_ns);
 /* Asks for what is due: join, lease, reports, beat, goodbye. */
 void uplink_tick(struct lg_client *client, int64_t now_ns);
-void uplink_receive(struct lg_client *client, const struct wire_message *message, int64_t now_ns);
-/* When coordinator_tick is needed next, beside the events. */
+/* When uplink_tick is needed next, beside the events. */
 int64_t uplink_next_ns(const struct lg_client *client);
 /* What keeps the client from the coordinator's answers; "" nothing. */
 void uplink_describe(const struct lg_client *client, char *text, size_t bytes);
+
+static inline bool uplink_joined(const struct client_io *io) {
+    return io->session != NULL;
+}
+/* Joined, and the session not over. */
+static inline bool uplink_alive(const struct client_io *io) {
+    return io->session && session_status(io->session, NULL) == LG_OK;
+}
+/* client_answers.c: takes a message of the coordinator. */
+void uplink_receive(struct lg_client *client, const struct wire_message *message, int64_t now_ns);
 
 /* client_join.c: makes the session and the links to the shards from an accepting JOIN_REPLY. */
 LG_MUST_CHECK enum lg_status client_join_accept(struct lg_client *client, const struct wire_message *message,

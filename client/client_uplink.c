@@ -1,4 +1,5 @@
-/* The client's talk with the coordinator: join, leases, reports, beats, goodbye.
+/* The client's talk with the coordinator, what it asks: join, leases, reports, beats, goodbye. The answers are taken in
+ * client_answers.c.
  *
  * Every request is repeated under its own number on every new connection until it is answered, so a coordinator may go
  * away and come back; meanwhile training goes on with the lease at hand. */
@@ -13,34 +14,8 @@
 enum {
     SILENCE_TOLD_MS = 3000,   /* an answer is due for so long: say so */
     SILENCE_LIMIT_MS = 10000, /* ... and try a new connection */
-    JOIN_LIMIT_MS = 30000,    /* joins take longer: shards set aside memory */
-    RETRY_LEAST_MS = 20,
-    RETRY_MOST_MS = 5000,
-    REFUSED_RETRY_MS = 500
+    JOIN_LIMIT_MS = 30000     /* joins take longer: shards set aside memory */
 };
-
-static int64_t retry_at(int64_t now_ns, uint64_t ms) {
-    int64_t bounded = ms < RETRY_LEAST_MS ? RETRY_LEAST_MS : ms > RETRY_MOST_MS ? RETRY_MOST_MS : (int64_t)ms;
-    return now_ns + bounded * CLIENT_NS_PER_MS;
-}
-
-static bool joined(const struct lg_client *client) {
-    return client->io.session != NULL;
-}
-
-/* Logs why something waits, once for each reason. */
-static void tell(struct client_io *io, const char *id, const char *what, const char *reason) {
-    char text[CLIENT_TEXT_BYTES];
-    snprintf(text, sizeof text, "%.100s: %.150s", what, reason && reason[0] ? reason : "not ready yet");
-    if (strcmp(text, io->told) == 0)
-        return;
-    memcpy(io->told, text, sizeof text);
-    log_info(id, "%s", text);
-}
-
-static bool alive(const struct client_io *io) {
-    return io->session && session_status(io->session, NULL) == LG_OK;
-}
 
 /* ---- asking */
 
@@ -187,12 +162,12 @@ static void leave_tick(struct lg_client *client, int64_t now_ns) {
 static void silence_tick(struct lg_client *client, int64_t now_ns) {
     struct client_io *io = &client->io;
     int64_t silence_ms = io->silent_ns ? (now_ns - io->silent_ns) / CLIENT_NS_PER_MS : 0;
-    if (silence_ms >= SILENCE_TOLD_MS && joined(client) && !io->silence_told) {
+    if (silence_ms >= SILENCE_TOLD_MS && uplink_joined(io) && !io->silence_told) {
         log_warn("coordinator-silent", "the coordinator at %s has not answered for %d s; going on meanwhile",
                  io->coordinator.endpoint, SILENCE_TOLD_MS / 1000);
         io->silence_told = true;
     }
-    if (silence_ms >= (joined(client) ? SILENCE_LIMIT_MS : JOIN_LIMIT_MS)) {
+    if (silence_ms >= (uplink_joined(io) ? SILENCE_LIMIT_MS : JOIN_LIMIT_MS)) {
         link_reopen(&io->coordinator, now_ns);
         uplink_down(client, true, now_ns);
     }
@@ -203,13 +178,13 @@ void uplink_tick(struct lg_client *client, int64_t now_ns) {
     if (io->coordinator.state != LINK_UP)
         return;
     if (io->leave_ns != 0) {
-        if (alive(io))
+        if (uplink_alive(io))
             reports_tick(client, now_ns);
         leave_tick(client, now_ns);
-    } else if (!joined(client)) {
+    } else if (!uplink_joined(io)) {
         if (now_ns >= io->join_ns && (io->join.request == 0 || !io->join.sent))
             send_join(client, now_ns);
-    } else if (alive(io)) {
+    } else if (uplink_alive(io)) {
         reports_tick(client, now_ns);
         lease_tick(client, now_ns);
         beat_tick(client, now_ns);
@@ -221,9 +196,9 @@ int64_t uplink_next_ns(const struct lg_client *client) {
     const struct client_io *io = &client->io;
     if (io->coordinator.state != LINK_UP)
         return INT64_MAX;
-    if (!joined(client))
+    if (!uplink_joined(io))
         return io->join.request ? INT64_MAX : io->join_ns;
-    if (!alive(io) || io->leave_ns != 0)
+    if (!uplink_alive(io) || io->leave_ns != 0)
         return INT64_MAX;
     int64_t next = io->beat_ns;
     if (io->lease.request == 0 && io->lease_ns > 0 && io->lease_ns < next)
@@ -247,7 +222,7 @@ void uplink_up(struct lg_client *client, int64_t now_ns) {
 void uplink_down(struct lg_client *client, bool was_up, int64_t now_ns) {
     struct client_io *io = &client->io;
     (void)now_ns;
-    if (!io->lost_told && was_up && joined(client))
+    if (!io->lost_told && was_up && uplink_joined(io))
         log_warn("coordinator-lost", "lost the coordinator at %s; going on with the work at hand, trying again",
                  io->coordinator.endpoint);
     else if (!io->lost_told)
@@ -270,186 +245,4 @@ void uplink_describe(const struct lg_client *client, char *text, size_t bytes) {
                  io->coordinator.endpoint);
     else
         snprintf(text, bytes, "%s", io->told);
-}
-
-/* ---- answers */
-
-static void join_over(struct lg_client *client, const struct lg_error *outcome) {
-    pthread_mutex_lock(&client->mutex);
-    client->shared.join_outcome = *outcome;
-    client->shared.joined = outcome->status == LG_OK;
-    client_notify(client);
-    pthread_mutex_unlock(&client->mutex);
-}
-
-static void join_refused(struct lg_client *client, uint32_t status, const char *reason) {
-    struct lg_error outcome = {0};
-    (void)lg_fail(&outcome, (enum lg_status)status, "cannot join job \"%s\": %s", client->job,
-                  reason[0] ? reason : lg_status_text((enum lg_status)status));
-    join_over(client, &outcome);
-}
-
-static void join_answer(struct lg_client *client, const struct wire_message *message, int64_t now_ns) {
-    struct client_io *io = &client->io;
-    const struct wire_join_reply *reply = &message->join_reply;
-    if (joined(client) || io->join.request == 0 || message->request != io->join.request)
-        return;
-    io->join.request = 0;
-    if (reply->status == LG_UNAVAILABLE) {
-        char what[CLIENT_TEXT_BYTES];
-        snprintf(what, sizeof what, "waiting to join job \"%.64s\"", client->job);
-        tell(io, "join-wait", what, reply->reason);
-        io->join_ns = retry_at(now_ns, reply->retry_ms);
-        return;
-    }
-    io->join_ns = INT64_MAX; /* one verdict is enough */
-    if (reply->status != LG_OK) {
-        join_refused(client, reply->status, reply->reason);
-        return;
-    }
-    struct lg_error outcome = {.status = LG_OK};
-    outcome.status = client_join_accept(client, message, &outcome);
-    io->told[0] = '\0';
-    io->beat_ns = now_ns;
-    join_over(client, &outcome);
-}
-
-/* What the current answer leaves to be waited for. */
-static void lease_wait(struct lg_client *client, uint64_t retry_ms, const char *reason, int64_t now_ns) {
-    struct client_io *io = &client->io;
-    pthread_mutex_lock(&client->mutex);
-    bool waiting = client->shared.lease_waiting;
-    pthread_mutex_unlock(&client->mutex);
-    if (waiting && reason && reason[0])
-        tell(io, "lease-wait", "waiting for a lease", reason);
-    io->lease_ns = retry_at(now_ns, retry_ms);
-}
-
-static void lease_take(struct lg_client *client, const struct wire_lease_grant *grant) {
-    struct client_shared *shared = &client->shared;
-    static const enum lg_lease_kind kinds[] = {[WIRE_LEASE_TRAIN] = LG_LEASE_TRAIN,
-                                               [WIRE_LEASE_EVALUATE] = LG_LEASE_EVALUATE,
-                                               [WIRE_LEASE_INITIALISE] = LG_LEASE_INITIALISE,
-                                               [WIRE_LEASE_FINISHED] = LG_LEASE_FINISHED};
-    client->io.told[0] = '\0';
-    pthread_mutex_lock(&client->mutex);
-    struct lease_record *ahead = &shared->ahead;
-    ahead->lease = (struct lg_lease){.kind = kinds[grant->kind],
-                                     .lease = grant->lease,
-                                     .fence = grant->fence,
-                                     .epoch = grant->epoch,
-                                     .first = grant->first,
-                                     .end = grant->end};
-    ahead->lease.cut_count = grant->cut_count < CLIENT_CUTS_MAX ? grant->cut_count : CLIENT_CUTS_MAX;
-    if (ahead->lease.cut_count > 0)
-        memcpy(ahead->cuts, grant->cuts, ahead->lease.cut_count * sizeof *ahead->cuts);
-    shared->lease_there = true;
-    shared->lease_finished = grant->kind == WIRE_LEASE_FINISHED;
-    shared->lease_wanted = shared->lease_urgent = false;
-    client_notify(client);
-    pthread_mutex_unlock(&client->mutex);
-}
-
-static void lease_answer(struct lg_client *client, const struct wire_message *message, int64_t now_ns) {
-    struct client_io *io = &client->io;
-    const struct wire_lease_grant *grant = &message->lease_grant;
-    if (io->lease.request == 0 || message->request != io->lease.request)
-        return;
-    io->lease.request = 0;
-    if (grant->status == LG_UNAVAILABLE || (grant->status == LG_OK && grant->kind == WIRE_LEASE_WAIT))
-        lease_wait(client, grant->retry_ms, grant->reason, now_ns);
-    else if (grant->status != LG_OK)
-        client_end(client, (enum lg_status)grant->status, grant->reason);
-    else
-        lease_take(client, grant);
-}
-
-static bool ends(uint32_t status) {
-    return status == LG_FENCED || status == LG_CANCELLED || status == LG_NOT_FOUND || status == LG_DENIED;
-}
-
-static void acknowledged(struct lg_client *client, uint64_t request, uint32_t status, const char *reason,
-                         int64_t now_ns) {
-    struct client_io *io = &client->io;
-    if (io->leave.request != 0 && request == io->leave.request) {
-        io->over = true;
-        return;
-    }
-    pthread_mutex_lock(&client->mutex);
-    struct report *report = NULL;
-    for (size_t i = 0; i < CLIENT_REPORTS; i++)
-        if (client->shared.reports[i].used && client->shared.reports[i].message.request == request)
-            report = &client->shared.reports[i];
-    bool again = report && status == LG_UNAVAILABLE;
-    if (report && !again)
-        report->used = false;
-    if (again)
-        report->sent = false;
-    client_notify(client);
-    pthread_mutex_unlock(&client->mutex);
-    if (again)
-        io->report_ns = now_ns + REFUSED_RETRY_MS * CLIENT_NS_PER_MS;
-    if (!report || status == LG_OK || again)
-        return;
-    if (ends(status) && status != LG_NOT_FOUND)
-        client_end(client, (enum lg_status)status, reason);
-    else
-        log_warn("report-refused", "the coordinator refused a report about a lease: %s", reason);
-}
-
-static void refused(struct lg_client *client, const struct wire_message *message, int64_t now_ns) {
-    struct client_io *io = &client->io;
-    const struct wire_error *refusal = &message->error;
-    uint64_t request = message->request;
-    if (request != 0 && request == io->join.request) {
-        struct wire_message reply = {
-            .kind = WIRE_JOIN_REPLY,
-            .request = request,
-            .join_reply = {.status = refusal->status ? refusal->status : LG_INTERNAL, .reason = refusal->reason}};
-        join_answer(client, &reply, now_ns);
-    } else if (request != 0 && request == io->lease.request) {
-        struct wire_message reply = {
-            .kind = WIRE_LEASE_GRANT,
-            .request = request,
-            .lease_grant = {.status = refusal->status ? refusal->status : LG_INTERNAL, .reason = refusal->reason}};
-        lease_answer(client, &reply, now_ns);
-    } else if (ends(refusal->status) && joined(client))
-        client_end(client, (enum lg_status)refusal->status, refusal->reason);
-    else
-        acknowledged(client, request, refusal->status, refusal->reason, now_ns);
-}
-
-/* Whether anything that was asked is still unanswered. */
-static bool answers_due(const struct client_io *io) {
-    return io->join.request || io->lease.request || io->leave.request;
-}
-
-void uplink_receive(struct lg_client *client, const struct wire_message *message, int64_t now_ns) {
-    struct client_io *io = &client->io;
-    switch (message->kind) {
-    case WIRE_JOIN_REPLY:
-        join_answer(client, message, now_ns);
-        break;
-    case WIRE_LEASE_GRANT:
-        lease_answer(client, message, now_ns);
-        break;
-    case WIRE_ACK:
-        acknowledged(client, message->request, message->ack.status, message->ack.reason, now_ns);
-        break;
-    case WIRE_TRAINER_BEAT_REPLY:
-        if (ends(message->trainer_beat_reply.status))
-            client_end(client, (enum lg_status)message->trainer_beat_reply.status, message->trainer_beat_reply.reason);
-        break;
-    case WIRE_ERROR:
-        refused(client, message, now_ns);
-        break;
-    default:
-        log_warn("unexpected", "the coordinator sent a %s, which is not for clients", wire_kind_name(message->kind));
-        return;
-    }
-    io->silent_ns = answers_due(io) ? now_ns : 0;
-    io->silence_told = false;
-    pthread_mutex_lock(&client->mutex);
-    client->shared.coordinator_answers++;
-    pthread_mutex_unlock(&client->mutex);
 }
