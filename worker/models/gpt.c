@@ -149,13 +149,15 @@ static void linear_initialise(const struct gpt *m, const struct core_linear *lay
     core_constant(layer->bias, 0, parameters);
 }
 
-/* N(0, 0.02); the 2 * layers projections that add to the residual stream divided by the root of their number, so that
- * its variance does not grow with depth (Radford et al. 2019). */
+/* Radford et al. (2019) draw from N(0, 0.02), which suits widths near 1000; N(0, 1/width) is about that there, and
+ * keeps narrow models from idling at single-byte statistics for their first million tokens, more so under staleness.
+ * The 2 * layers projections that add to the residual stream are divided by the root of their number, so that its
+ * variance does not grow with depth. */
 static void gpt_initialise(const struct model *model, uint64_t seed, float *parameters) {
     const struct gpt *m = (const struct gpt *)model;
-    double deviation = 0.02, residual = deviation / sqrt(2.0 * (double)m->layers);
-    core_normal(&m->core, m->tokens_weight, seed, deviation, parameters);
-    core_normal(&m->core, m->positions_weight, seed, deviation, parameters);
+    double deviation = 1 / sqrt((double)m->width), residual = deviation / sqrt(2.0 * (double)m->layers);
+    core_normal(&m->core, m->tokens_weight, seed, 0.1, parameters);
+    core_normal(&m->core, m->positions_weight, seed, 0.05, parameters);
     for (size_t i = 0; i < m->layers; i++) {
         const struct block *block = &m->blocks[i];
         norm_initialise(&block->norm1, parameters);
@@ -166,7 +168,7 @@ static void gpt_initialise(const struct model *model, uint64_t seed, float *para
         linear_initialise(m, &block->down, seed, residual, parameters);
     }
     norm_initialise(&m->norm, parameters);
-    linear_initialise(m, &m->head, seed, deviation, parameters);
+    linear_initialise(m, &m->head, seed, 0.02, parameters);
 }
 
 /* x [rows][C] -> norm->y [rows][C] */
