@@ -81,6 +81,35 @@ static void lease_tick(struct lg_client *client, int64_t now_ns) {
     ask_send(io, &io->lease, &message, now_ns);
 }
 
+static void beat(struct lg_client *client, int64_t now_ns) {
+    struct client_io *io = &client->io;
+    char state[CLIENT_TEXT_BYTES];
+    session_describe(io->session, now_ns, state, sizeof state);
+    pthread_mutex_lock(&client->mutex);
+    struct lg_progress progress = client->shared.progress;
+    const char *activity = client->shared.activity;
+    pthread_mutex_unlock(&client->mutex);
+    struct wire_message message = {.kind = WIRE_TRAINER_BEAT,
+                                   .request = ++io->requests,
+                                   .trainer_beat = {.session = io->session_id,
+                                                    .incarnation = io->incarnation,
+                                                    .steps = progress.steps,
+                                                    .samples = progress.samples,
+                                                    .loss = progress.loss,
+                                                    .accuracy = progress.accuracy,
+                                                    .compute_ns = progress.compute_ns,
+                                                    .communication_ns = progress.communication_ns,
+                                                    .samples_per_second = progress.samples_per_second,
+                                                    .state = state[0] ? state : activity}};
+    io->beat_ns = now_ns + CLIENT_BEAT_MS * CLIENT_NS_PER_MS;
+    (void)uplink_send(io, &message, now_ns);
+}
+
+static void beat_tick(struct lg_client *client, int64_t now_ns) {
+    if (now_ns >= client->io.beat_ns)
+        beat(client, now_ns);
+}
+
 static struct report *next_report(struct client_shared *shared) {
     struct report *next = NULL;
     for (size_t i = 0; i < CLIENT_REPORTS; i++) {
@@ -107,6 +136,7 @@ static void reports_tick(struct lg_client *client, int64_t now_ns) {
         io->report_ns = 0;
         if (!report)
             return;
+        beat(client, now_ns); /* numbers first: the job may be finished with this report */
         if (message.kind == WIRE_LEASE_DONE) {
             message.lease_done.session = io->session_id;
             message.lease_done.incarnation = io->incarnation;
@@ -121,32 +151,6 @@ static void reports_tick(struct lg_client *client, int64_t now_ns) {
             pthread_mutex_unlock(&client->mutex);
         }
     }
-}
-
-static void beat_tick(struct lg_client *client, int64_t now_ns) {
-    struct client_io *io = &client->io;
-    if (now_ns < io->beat_ns)
-        return;
-    char state[CLIENT_TEXT_BYTES];
-    session_describe(io->session, now_ns, state, sizeof state);
-    pthread_mutex_lock(&client->mutex);
-    struct lg_progress progress = client->shared.progress;
-    const char *activity = client->shared.activity;
-    pthread_mutex_unlock(&client->mutex);
-    struct wire_message message = {.kind = WIRE_TRAINER_BEAT,
-                                   .request = ++io->requests,
-                                   .trainer_beat = {.session = io->session_id,
-                                                    .incarnation = io->incarnation,
-                                                    .steps = progress.steps,
-                                                    .samples = progress.samples,
-                                                    .loss = progress.loss,
-                                                    .accuracy = progress.accuracy,
-                                                    .compute_ns = progress.compute_ns,
-                                                    .communication_ns = progress.communication_ns,
-                                                    .samples_per_second = progress.samples_per_second,
-                                                    .state = state[0] ? state : activity}};
-    io->beat_ns = now_ns + CLIENT_BEAT_MS * CLIENT_NS_PER_MS;
-    (void)uplink_send(io, &message, now_ns);
 }
 
 static void leave_tick(struct lg_client *client, int64_t now_ns) {
@@ -180,6 +184,8 @@ void uplink_tick(struct lg_client *client, int64_t now_ns) {
     if (io->leave_ns != 0) {
         if (uplink_alive(io))
             reports_tick(client, now_ns);
+        if (uplink_alive(io) && io->leave.request == 0)
+            beat(client, now_ns); /* its last numbers */
         leave_tick(client, now_ns);
     } else if (!uplink_joined(io)) {
         if (now_ns >= io->join_ns && (io->join.request == 0 || !io->join.sent))

@@ -124,6 +124,7 @@ static enum lg_status work_on(struct trainer *trainer, const struct lg_lease *le
     case LG_LEASE_FINISHED:
         return LG_OK;
     }
+    meter_flush(&trainer->meter, trainer->client);
     return status == LG_OK && whole ? lg_lease_done(trainer->client, lease, error) : status;
 }
 
@@ -188,6 +189,8 @@ int trainer_run(struct trainer_handover *handover, int numbers_fd) {
     bool joined = status == LG_OK;
     if (status == LG_OK)
         status = work(&trainer, &error);
+    if (joined)
+        meter_flush(&trainer.meter, trainer.client);
     int code = trainer_stop_asked() ? TRAINER_EXIT_DONE : exit_code_of(status, joined);
     lg_client_close(&trainer.client, code == TRAINER_EXIT_DONE ? NULL : error.message);
     say_end(&trainer, status, code, &error);

@@ -35,6 +35,8 @@ void meter_add_step(struct meter *meter, uint64_t samples, uint64_t predictions,
                     uint64_t busy_ns);
 /* Reports what is due: numbers every second (sooner at the start), a log line every ten. `client` may be NULL. */
 void meter_tick(struct meter *meter, struct lg_client *client);
+/* Reports now, so that what others read after the end of a lease is whole. */
+void meter_flush(struct meter *meter, struct lg_client *client);
 /* Says why the trainer is about to fail. */
 void meter_say_reason(const struct meter *meter, const char *reason);
 
