@@ -234,3 +234,12 @@ def check_exact(test, document, samples):
     test.assertEqual(len(rows), len(epochs) * len(shards))
     for row in rows:
         test.assertEqual((row["samples_least"], row["samples_most"]), (samples, samples), row)
+
+
+def pss_bytes(pid):
+    """Memory of a process, shared pages counted in proportion."""
+    with open("/proc/%d/smaps_rollup" % pid) as file:
+        for line in file:
+            if line.startswith("Pss:"):
+                return 1024 * int(line.split()[1])
+    raise AssertionError("no Pss of process %d" % pid)
