@@ -30,16 +30,22 @@ static void erase(struct view *view) {
     view->drawn = false;
 }
 
+/* The epoch being trained, from 1; the document counts the finished ones. */
+static long long present_epoch(const json_t *job) {
+    long long finished = field_integer(job, "epoch", 0), all = field_integer(job, "epochs", 0);
+    return finished < all ? finished + 1 : all;
+}
+
 static void describe(const json_t *job, char *text, size_t bytes) {
     char rate[UNITS_TEXT_BYTES], eta[UNITS_TEXT_BYTES];
     const json_t *staleness = json_object_get(job, "staleness");
     double total = field_number(job, "samples_total", 0), done = field_number(job, "samples_applied", 0);
     double left_s = field_number(job, "eta_s", -1);
-    size_t used = (size_t)snprintf(
-        text, bytes, "%s: %s, epoch %lld/%lld, %.1f %%, %s samples/s, loss %.4f", field_text(job, "name", "?"),
-        field_text(job, "state", "?"), field_integer(job, "epoch", 0), field_integer(job, "epochs", 0),
-        total > 0 ? 100 * done / total : 0, units_rate(field_number(job, "samples_per_second", 0), rate, sizeof rate),
-        field_number(job, "loss", 0));
+    size_t used = (size_t)snprintf(text, bytes, "%s: %s, epoch %lld/%lld, %.1f %%, %s samples/s, loss %.4f",
+                                   field_text(job, "name", "?"), field_text(job, "state", "?"), present_epoch(job),
+                                   field_integer(job, "epochs", 0), total > 0 ? 100 * done / total : 0,
+                                   units_rate(field_number(job, "samples_per_second", 0), rate, sizeof rate),
+                                   field_number(job, "loss", 0));
     if (used < bytes && json_is_number(json_object_get(job, "accuracy")))
         used += (size_t)snprintf(text + used, bytes - used, ", test accuracy %.2f %%",
                                  100 * field_number(job, "accuracy", 0));
