@@ -12,7 +12,10 @@
 #include "worker/agent_host.h"
 #include "worker/agent_internal.h"
 
-enum { FAREWELL_MS = 1000 }; /* how long a stopping agent waits for its last reports to be acknowledged */
+enum {
+    FAREWELL_MS = 1000, /* how long a stopping agent waits for its last reports to be acknowledged */
+    EXITS_COUNTED = 32, /* ended trainers that stay on /metrics */
+};
 
 /* ---- what is running, what has ended */
 
@@ -34,6 +37,10 @@ struct agent_exit *agent_exit_find(struct agent *agent, uint64_t trainer, uint32
 
 void agent_exit_add(struct agent *agent, const struct agent_exit *exit) {
     struct agent_exit *place = &agent->exits[agent->exit_next];
+    const struct agent_exit *old =
+        &agent->exits[(agent->exit_next + AGENT_EXITS_MAX - EXITS_COUNTED) % AGENT_EXITS_MAX];
+    if (old->request != 0 && !agent_find(agent, old->trainer))
+        agent_stats_forget(agent, old->trainer);
     agent->exit_next = (agent->exit_next + 1) % AGENT_EXITS_MAX;
     *place = *exit;
     place->request = agent->next_request++;

@@ -127,6 +127,8 @@ void agent_trainer_stop(struct agent_trainer *trainer, uint64_t grace_ms, const 
 /* ---- agent_stats.c */
 LG_MUST_CHECK enum lg_status agent_stats_start(struct agent *agent, struct lg_error *error);
 void agent_stats_take_numbers(struct agent_trainer *trainer, const struct trainer_numbers *fresh);
+/* Takes the counters of an ended trainer off /metrics. */
+void agent_stats_forget(struct agent *agent, uint64_t trainer);
 void agent_stats_count_exit(struct agent *agent, const char *kind);
 
 #endif

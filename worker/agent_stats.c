@@ -34,6 +34,12 @@ void agent_stats_take_numbers(struct agent_trainer *trainer, const struct traine
     trainer->numbers = *fresh;
 }
 
+void agent_stats_forget(struct agent *agent, uint64_t trainer) {
+    char number[24];
+    snprintf(number, sizeof number, "%" PRIu64, trainer);
+    metrics_remove(agent->metrics, (const char *const[]){"trainer", number, NULL});
+}
+
 void agent_stats_count_exit(struct agent *agent, const char *kind) {
     metric_add(metrics_cell(agent->metrics, METRIC_TRAINER_EXITS, &kind), 1);
 }

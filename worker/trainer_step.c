@@ -133,7 +133,7 @@ static enum lg_status check_loss(const struct trainer *trainer, const struct mod
     return lg_fail(error, LG_NONFINITE,
                    "diverged: the loss of step %" PRIu64 " (samples [%" PRIu64 ", %" PRIu64 ") of epoch %" PRIu64
                    ") is not finite; lower lr.base, which is %g, or set train.clip",
-                   trainer->meter.numbers.steps + 1, range.first, range.end, epoch, trainer->job.learning_rate);
+                   trainer->meter.numbers.steps + 1, range.first, range.end, epoch + 1, trainer->job.learning_rate);
 }
 
 /* Context of on_gradients. */

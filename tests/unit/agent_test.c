@@ -52,6 +52,10 @@ static int play(const struct trainer_handover *handover) {
             printf("line %d %s\n", i, "the same again and again and again and again and again");
         return 0;
     }
+    if (strcmp(mode, "short") == 0) {
+        dprintf(TRAINER_NUMBERS_FD, "numbers state=training steps=1 samples=1\n");
+        return 0;
+    }
     if (strcmp(mode, "numbers") == 0)
         dprintf(TRAINER_NUMBERS_FD, "nonsense\nnumbers steps=x\nnumbers state=training steps=120 samples=3840 loss=0.5 "
                                     "accuracy=0.9 compute_ns=2000000000 communication_ns=1 rate=99\n");
@@ -498,6 +502,18 @@ START_TEST(numbers_show_on_the_stats_endpoint) {
 }
 END_TEST
 
+START_TEST(ended_trainers_leave_the_stats_endpoint_in_time) {
+    for (uint64_t trainer = 1; trainer <= 40; trainer++) {
+        start_trainer(trainer, 1, "short");
+        receive_kind(WIRE_TRAINER_EXIT);
+        ck_assert_uint_eq(message.trainer_exit.trainer, trainer);
+    }
+    ck_assert_ptr_nonnull(strstr(http_get("/metrics"), "lagoon_worker_steps_total{job=\"digits\",trainer=\"40\"} 1"));
+    ck_assert_ptr_nonnull(strstr(http_get("/metrics"), "trainer=\"9\""));
+    ck_assert_ptr_null(strstr(http_get("/metrics"), "trainer=\"8\""));
+}
+END_TEST
+
 int main(int argc, char **argv) {
     if (argc > 2 && strcmp(argv[1], "--trainer") == 0)
         return fake_trainer();
@@ -522,6 +538,7 @@ int main(int argc, char **argv) {
     tcase_add_test(tests, garbage_does_no_harm);
     tcase_add_test(tests, a_coordinator_that_comes_later_is_found);
     tcase_add_test(tests, numbers_show_on_the_stats_endpoint);
+    tcase_add_test(tests, ended_trainers_leave_the_stats_endpoint_in_time);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
