@@ -6,6 +6,8 @@
 #include <string.h>
 #include <sys/eventfd.h>
 
+enum { GATHER_BYTES = WIRE_PART_BYTES / 4 };
+
 /* ---- pulls */
 
 static bool pull_over(const struct lg_client *client) {
@@ -142,6 +144,7 @@ static void push_fill(struct lg_client *client, struct push_call *call, const st
     call->unready = client->tensor_count;
     memset(call->ready, 0, client->tensor_count * sizeof *call->ready);
     call->range_count = call->ranges_taken = 0;
+    call->untold_bytes = 0;
     call->state = CALL_STARTED;
 }
 
@@ -176,9 +179,7 @@ enum lg_status lg_push_start(struct lg_client *client, const struct lg_push *pus
         push_looks_ahead(client, push);
     }
     pthread_mutex_unlock(&client->mutex);
-    if (status == LG_OK)
-        client_wake(client);
-    return status;
+    return status; /* the client's thread has nothing to do before a tensor is ready */
 }
 
 /* Marks what was not marked yet, as ranges; one that continues the last untaken one, from either side, is joined. */
@@ -199,13 +200,20 @@ static void mark(struct push_call *push, size_t tensor) {
     push->ranges[push->range_count++] = (struct ready_range){tensor, 1};
 }
 
+/* Waking the client's thread costs the caller's core some microseconds, so small tensors are gathered. */
 void lg_push_ready(struct lg_client *client, size_t first_tensor, size_t count) {
     pthread_mutex_lock(&client->mutex);
     struct push_call *push = push_newest(client);
-    for (size_t i = first_tensor; push && i < client->tensor_count && i - first_tensor < count; i++)
+    for (size_t i = first_tensor; push && i < client->tensor_count && i - first_tensor < count; i++) {
         mark(push, i);
+        push->untold_bytes += tensor_elements(&client->tensors[i]) * sizeof(float);
+    }
+    bool wake = push && (push->unready == 0 || push->untold_bytes >= GATHER_BYTES);
+    if (wake)
+        push->untold_bytes = 0;
     pthread_mutex_unlock(&client->mutex);
-    client_wake(client);
+    if (wake)
+        client_wake(client);
 }
 
 /* A push whose deadline passed cannot be taken back: parts of it may be applied. So the session ends with it, and

@@ -49,6 +49,7 @@ struct push_call {
     size_t unready;             /* tensors */
     struct ready_range *ranges; /* [tensor count] marks on their way to the session */
     size_t range_count, ranges_taken;
+    uint64_t untold_bytes;             /* marked since the client's thread was last woken */
     struct session_push_result result; /* its cuts point to `cuts` */
     uint64_t *cuts;                    /* [CLIENT_CUTS_MAX] */
     struct lg_error outcome;
