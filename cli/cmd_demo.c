@@ -68,7 +68,9 @@ static bool look(void *context, const json_t *job) {
     if (!demo->killed && victim && total > 0 && done >= KILL_AT * total) {
         kill(victim->pid, SIGKILL);
         demo->killed = true;
-        printf("\r\033[K  >>> kill -9 %d: worker2 dies in the middle of its slice\n", (int)victim->pid);
+        printf("%s  >>> kill -9 %d: worker2 dies in the middle of its slice\n", isatty(STDOUT_FILENO) ? "\r\033[K" : "",
+               (int)victim->pid);
+        fflush(stdout);
     }
     return !interrupted;
 }
