@@ -29,6 +29,7 @@ CHECK_LINE = re.compile(r"^\d+%: Checks: (\d+), Failures: (\d+), Errors: (\d+)",
 PYTHON_RAN = re.compile(r"^Ran (\d+) tests? in", re.M)
 PYTHON_END = re.compile(r"^(?:OK|FAILED|NO TESTS RAN)(?: \((.*)\))?$", re.M)
 OUTPUT_LINES_MAX = 400
+running = set()  # process groups of the tests under way
 
 
 class Result:
@@ -54,11 +55,26 @@ def environment(build, data, reports):
     defaults = {
         "ASAN_OPTIONS": "detect_stack_use_after_return=1:allocator_may_return_null=1",
         "UBSAN_OPTIONS": "print_stacktrace=1",
-        "TSAN_OPTIONS": "second_deadlock_stack=1:suppressions=" + suppressions,
+        # Trainers that are asked to stop while they wait leave by _exit, with their threads.
+        "TSAN_OPTIONS": "second_deadlock_stack=1:report_thread_leaks=0:suppressions=" + suppressions,
     }
     for name, options in defaults.items():  # what comes later wins: the caller over the defaults
         env[name] = ":".join([options, os.environ.get(name, ""), "log_path=" + os.path.join(reports, "report")])
     return env
+
+
+def kill_group(group):
+    try:
+        os.killpg(group, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+
+
+def stop(number, _frame):
+    """SIGTERM and SIGINT: leaves nothing running."""
+    for group in list(running):
+        kill_group(group)
+    os._exit(128 + number)
 
 
 def group_is_alive(group):
@@ -74,20 +90,17 @@ def run_command(command, env, timeout, result):
     with tempfile.TemporaryFile() as output:
         child = subprocess.Popen(command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=output,
                                  stderr=subprocess.STDOUT, start_new_session=True)
+        running.add(child.pid)
         try:
             status = child.wait(timeout)
         except subprocess.TimeoutExpired:
             status = None
-        except BaseException:
-            os.killpg(child.pid, signal.SIGKILL)
+            kill_group(child.pid)
             child.wait()
-            raise
-        if status is None:
-            os.killpg(child.pid, signal.SIGKILL)
-            child.wait()
-        elif group_is_alive(child.pid):
+        if status is not None and group_is_alive(child.pid):
             result.fail("a process that the test started was still running after it")
-            os.killpg(child.pid, signal.SIGKILL)
+            kill_group(child.pid)
+        running.discard(child.pid)
         output.seek(0)
         return status, output.read().decode("utf-8", "replace")
 
@@ -215,13 +228,9 @@ def run_all(files, args):
     beside = [file for file in files if file[2]]
     alone = [file for file in files if not file[2]]
     pool = concurrent.futures.ThreadPoolExecutor(args.jobs)
-    try:
-        futures = [pool.submit(run_file, *file, args) for file in beside]
-        for future in futures:
-            results.append(future.result())
-            print_result(results[-1], color)
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    for future in [pool.submit(run_file, *file, args) for file in beside]:
+        results.append(future.result())
+        print_result(results[-1], color)
     for file in alone:
         results.append(run_file(*file, args))
         print_result(results[-1], color)
@@ -263,7 +272,6 @@ def main():
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit(130)
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)
+    sys.exit(main())
