@@ -37,7 +37,7 @@ enum {
     CORE_EVALUATIONS_MAX = 2000,  /* per job, the newest */
     CORE_ENDED_TRAINERS_MAX = 24, /* per job, shown beside the running ones */
     CORE_STEPS_MAX = 15,          /* step times a median is taken over */
-    CORE_RETRY_MS = 200,          /* "ask again" */
+    CORE_RETRY_MS = 100,          /* "ask again" */
     CORE_RETRY_LONG_MS = 1000,
     CORE_RESEND_MS = 1000,          /* of unanswered commands */
     CORE_OBSERVER_MS = 60000,       /* an observer's silence */
@@ -270,6 +270,8 @@ struct coordinator {
     struct list members, jobs, trainers, sessions, tasks; /* jobs, trainers: by ascending number */
     uint64_t next_member, next_job, next_trainer, next_shard, next_task;
     bool counters_changed;
+    uint64_t refused_instance; /* the last registration refused in the log, and when */
+    int64_t refused_ns;
     struct wire_pair pairs[WIRE_PAIRS_MAX];
 };
 

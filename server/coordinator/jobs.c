@@ -206,6 +206,13 @@ void job_advance(struct coordinator *core, struct job *job) {
     task_start(core, TASK_KIND_LEDGER, job, NULL, NULL);
 }
 
+static int compare_ledger(const void *left, const void *right) {
+    const struct ledger_row *a = left, *b = right;
+    if (a->shard != b->shard)
+        return a->shard < b->shard ? -1 : 1;
+    return a->row.epoch < b->row.epoch ? -1 : a->row.epoch > b->row.epoch;
+}
+
 void job_take_ledger(struct coordinator *core, struct job *job, uint32_t shard, const struct wire_ledger_row *rows,
                      size_t count) {
     struct ledger_row *ledger = realloc(job->ledger, (job->ledger_count + count + 1) * sizeof *ledger);
@@ -222,6 +229,7 @@ void job_take_ledger(struct coordinator *core, struct job *job, uint32_t shard, 
                  &(struct store_ledger){job->id, shard, rows[i].epoch, rows[i].samples_least, rows[i].samples_most,
                                         rows[i].dropped});
     }
+    qsort(ledger, job->ledger_count, sizeof *ledger, compare_ledger);
 }
 
 /* Shards keep the rows of the newest epochs only; what is older was complete. */

@@ -12,6 +12,8 @@
 #include "common/units.h"
 #include "server/coordinator/core.h"
 
+enum { REFUSAL_LOG_MS = 10000 };
+
 static const char *const kind_names[] = {"server", "worker"};
 static const char *const kind_labels[] = {"server", "agent"};
 
@@ -222,8 +224,8 @@ static struct member *admit(struct coordinator *core, const struct wire_register
     if (check(core, from, member, error) != LG_OK)
         return NULL;
     if (member) {
-        log_warn("member-replaced", "%s \"%s\" was restarted: what it held in memory is gone", kind_names[from->kind],
-                 member->title);
+        log_warn("member-replaced", "%s \"%s\" is another process now: what the old one held is gone",
+                 kind_names[from->kind], member->title);
         lose(core, member, "was restarted and its memory was lost");
     } else {
         member = calloc(1, sizeof *member);
@@ -236,6 +238,7 @@ static struct member *admit(struct coordinator *core, const struct wire_register
         core->counters_changed = true;
     }
     member->kind = from->kind;
+    member->dead = false;
     member->registered_ns = core->now.now_ns;
     return member;
 }
@@ -259,6 +262,15 @@ static void describe(const struct member *member, char *text, size_t bytes) {
         snprintf(text, bytes, "%u slots", member->slots);
 }
 
+/* Whoever is refused tries again and again: one line in ten seconds is enough. */
+static void note_refusal(struct coordinator *core, const struct wire_register *from, const struct lg_error *error) {
+    if (core->refused_instance == from->instance && core_since_ms(core, core->refused_ns) < REFUSAL_LOG_MS)
+        return;
+    core->refused_instance = from->instance;
+    core->refused_ns = core->now.now_ns;
+    log_warn("member-refused", "refused %s \"%.60s\": %s", kind_names[from->kind], from->name, error->message);
+}
+
 void members_register(struct coordinator *core, const struct coordinator_input *input) {
     const struct wire_register *from = &input->message->register_;
     struct lg_error error = {0};
@@ -272,7 +284,7 @@ void members_register(struct coordinator *core, const struct coordinator_input *
         member = NULL;
     }
     if (!member) {
-        log_warn("member-refused", "refused %s \"%.60s\": %s", kind_names[from->kind], from->name, error.message);
+        note_refusal(core, from, &error);
         reply.register_reply = (struct wire_register_reply){.status = (uint32_t)error.status, .reason = error.message};
         core_send(core, input->route, &reply);
         return;

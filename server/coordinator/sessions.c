@@ -427,7 +427,7 @@ static void watch(struct coordinator *core, struct session *session) {
             session_lose(core, session, LG_FENCED, "nobody asked for it any more");
         return;
     }
-    if (session->role == WIRE_ROLE_TRAINER && job && job_is_live(job))
+    if (session->role == WIRE_ROLE_TRAINER && job)
         watch_trainer(core, job, session);
     else if (silent_ms > (session->role == WIRE_ROLE_INITIALISER ? core->config.dead_after_ms : CORE_OBSERVER_MS))
         session_lose(core, session, LG_FENCED, "silent for %.0f s", (double)silent_ms / 1000);

@@ -183,8 +183,8 @@ static void refused(struct coordinator *core, struct task *task, size_t slot, en
                     const char *reason) {
     struct job *job = job_find(core, task->job);
     struct session *session = session_find(core, task->session);
-    if (status == LG_UNAVAILABLE)
-        return; /* asked again soon */
+    if (status == LG_UNAVAILABLE || (status == LG_NOT_FOUND && task->kind == TASK_KIND_JOB_OPEN))
+        return; /* asked again soon: not ready, or its server has not read yet which numbers its shards have */
     if (task->kind == TASK_KIND_JOB_CLOSE || task->kind == TASK_KIND_SESSION_CLOSE) {
         answered(core, task, slot);
         return;
@@ -197,7 +197,7 @@ static void refused(struct coordinator *core, struct task *task, size_t slot, en
         return;
     if (task->kind == TASK_KIND_SESSION_OPEN && session && status != LG_NOT_FOUND)
         session_refused(core, session, status, reason);
-    else if (status == LG_NOT_FOUND && task->kind != TASK_KIND_JOB_OPEN)
+    else if (status == LG_NOT_FOUND)
         job_fail(core, job, "shard %u does not know the job any more: its memory was lost; submit the job again",
                  job->shards[slot]);
     else
