@@ -6,7 +6,12 @@
 
 #include "tests/support/world_internal.h"
 
-enum { AGAIN_MS = 1000, BATCH = 16 };
+enum { AGAIN_MS = 1000, BATCH_LEAST = 8, BATCH_KINDS = 10 };
+
+/* Trainers differ, so that a slice is never cut twice at the same places by chance. */
+static uint64_t batch_of(const struct world_trainer *trainer) {
+    return BATCH_LEAST + trainer->route % BATCH_KINDS;
+}
 
 struct world_trainer *world_trainer_new(struct world *world) {
     for (size_t i = 0; i < WORLD_TRAINERS; i++) {
@@ -93,7 +98,7 @@ static void ask_join(struct world *world, struct world_trainer *trainer) {
                                       .dataset_fingerprint = world->fingerprint,
                                       .train_samples = world->train_samples,
                                       .test_samples = world->test_samples,
-                                      .batch = BATCH,
+                                      .batch = (uint32_t)batch_of(trainer),
                                       .device = "cpu"};
     if (trainer->role == WIRE_ROLE_TRAINER) {
         message.tensors = world->tensors;
@@ -105,7 +110,7 @@ static void ask_join(struct world *world, struct world_trainer *trainer) {
 static void ask_lease(struct world *world, struct world_trainer *trainer) {
     struct wire_message message = {.kind = WIRE_LEASE_REQUEST};
     message.lease_request = (struct wire_lease_request){
-        trainer->session, 1, trainer->steps ? BATCH * 1000.0 / (double)world->step_time_ms : 0};
+        trainer->session, 1, trainer->steps ? (double)batch_of(trainer) * 1000 / (double)world->step_time_ms : 0};
     ask(world, trainer, &message);
 }
 
@@ -148,7 +153,7 @@ static void beat(struct world *world, struct world_trainer *trainer) {
 
 /* The end of the batch at `at`: full, or up to the next cut. */
 static uint64_t batch_end(const struct world_trainer *trainer) {
-    uint64_t end = trainer->at + BATCH < trainer->end ? trainer->at + BATCH : trainer->end;
+    uint64_t end = trainer->at + batch_of(trainer) < trainer->end ? trainer->at + batch_of(trainer) : trainer->end;
     for (size_t i = 0; i < trainer->cut_count; i++)
         if (trainer->cuts[i] > trainer->at && trainer->cuts[i] < end)
             end = trainer->cuts[i];

@@ -151,6 +151,8 @@ START_TEST(killed_between_the_disk_and_the_network) {
             killed = true;
         }
     }
+    world_until(world, "a", "finished", 600000);
+    ck_assert_int_eq(world_number(world, "a", "restarts"), killed); /* no grant was forgotten until a stall */
     finish(world, 2);
 }
 END_TEST
