@@ -43,6 +43,7 @@ enum {
     CORE_OBSERVER_MS = 60000,       /* an observer's silence */
     CORE_STALL_MS = 30000,          /* least time without a step that is a stall */
     CORE_STALL_UNKNOWN_MS = 300000, /* while no step was seen yet */
+    CORE_STALL_SINGLE_MS = 1800000, /* for the initial values, or for an evaluation, which count no steps */
     CORE_STALL_STEPS = 10,          /* times the median step */
     CORE_MISSING_BEATS = 3,         /* beats of an agent without a trainer it should have */
     CORE_SLICES_HELD_MAX = 4,       /* by one session: it works on one and has the next ready */

@@ -130,6 +130,7 @@ static bool ask_evaluation(const struct asking *asking) {
     leases_evaluation_take(&job->leases, asking->session->id, asking->input->message->request);
     job->evaluation_due_ns = 0;
     asking->session->grant_request = asking->input->message->request;
+    asking->session->step_ns = asking->core->now.now_ns;
     send_evaluation(asking);
     return true;
 }

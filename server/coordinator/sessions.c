@@ -399,6 +399,12 @@ void sessions_beat(struct coordinator *core, const struct coordinator_input *inp
 
 /* ---- silence and standstill */
 
+/* The initial values or an evaluation: what only one may hold, and everybody may have to wait for. */
+static bool holds_single(const struct job *job, const struct session *session) {
+    return (job->phase == JOB_PHASE_INITIALISING && job->init_holder == session->id) ||
+           (job->placed && job->leases.position.evaluating && job->leases.position.evaluate_holder == session->id);
+}
+
 static void watch_trainer(struct coordinator *core, const struct job *job, struct session *session) {
     struct trainer *trainer = trainer_find(core, session->trainer);
     int64_t silent_ms = core_since_ms(core, session->heard_ns), still_ms = core_since_ms(core, session->step_ns);
@@ -411,6 +417,8 @@ static void watch_trainer(struct coordinator *core, const struct job *job, struc
     else if (leases_held(&job->leases, session->id) > 0 && still_ms > limit_ms && job->waiting_ns == 0)
         snprintf(reason, sizeof reason, "no step for %.1f s while a step takes %.2f s", (double)still_ms / 1000,
                  (double)median_ms / 1000);
+    else if (holds_single(job, session) && still_ms > CORE_STALL_SINGLE_MS && job->waiting_ns == 0)
+        snprintf(reason, sizeof reason, "no result for %.0f min", (double)still_ms / 60000);
     else
         return;
     if (trainer)

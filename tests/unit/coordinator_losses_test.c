@@ -110,6 +110,21 @@ START_TEST(the_evaluator_is_killed) {
 }
 END_TEST
 
+START_TEST(the_evaluator_beats_but_never_reports) {
+    struct world *world = training(1, "1");
+    for (int i = 0; i < 1000 && !world_holder(world, WIRE_LEASE_EVALUATE); i++)
+        world_advance(world, 50);
+    struct world_trainer *victim = world_holder(world, WIRE_LEASE_EVALUATE);
+    ck_assert_ptr_nonnull(victim);
+    victim->frozen = true;
+    world_advance(world, 1700000);
+    ck_assert(victim->there);
+    world_advance(world, 200000);
+    ck_assert(!victim->there);
+    finish(world, 1);
+}
+END_TEST
+
 START_TEST(everybody_is_killed_again_and_again) {
     struct world *world = world_new(5);
     world_populate(world);
@@ -288,6 +303,7 @@ int main(void) {
     tcase_add_test(tests, two_trainers_killed_one_after_the_other_in_the_same_slice);
     tcase_add_test(tests, the_holder_of_the_initial_values_is_killed);
     tcase_add_test(tests, the_evaluator_is_killed);
+    tcase_add_test(tests, the_evaluator_beats_but_never_reports);
     tcase_add_test(tests, everybody_is_killed_again_and_again);
     tcase_add_test(tests, a_worker_dies_with_its_trainers);
     tcase_add_test(tests, a_worker_comes_back_as_another_process);

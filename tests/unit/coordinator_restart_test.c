@@ -249,7 +249,7 @@ int main(void) {
     tcase_add_test(tests, members_have_time_to_come_back);
     tcase_add_test(tests, a_worker_died_while_the_coordinator_was_away);
     tcase_add_test(tests, a_server_lost_its_memory_while_the_coordinator_was_away);
-    tcase_add_loop_test(tests, killed_between_the_disk_and_the_network, 0, 40);
+    tcase_add_loop_test(tests, killed_between_the_disk_and_the_network, 0, 100);
     tcase_add_loop_test(tests, a_run_full_of_trouble_ends_well, 0, 60);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
