@@ -201,14 +201,13 @@ START_TEST(a_trainer_that_was_given_up_is_fenced) {
     struct world *world = training(1, "6");
     struct world_trainer *victim = mid_slice(world);
     victim->silent = victim->frozen = true;
-    victim->agent = 99; /* nobody stops it */
+    victim->agent = WORLD_AGENTS - 1; /* not one that is there: nobody stops it */
     world_advance(world, 7000);
     ck_assert(victim->there);
     victim->silent = victim->frozen = false;
     world_advance(world, 2000);
     ck_assert(!victim->there);
     ck_assert_int_eq(victim->refused, LG_FENCED);
-    victim->agent = -1;
     finish(world, 6);
 }
 END_TEST
