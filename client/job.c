@@ -6,7 +6,8 @@
 #define AT(field) offsetof(struct job_config, field)
 
 static const struct option options[] = {
-    {"name", OPTION_STRING, AT(name), "job", 0, 0, NULL, NULL, "name of the job: letters, digits, '-', '_' and '.'"},
+    {"name", OPTION_STRING, AT(name), "job", 0, 0, NULL, NULL,
+     "name of the job: letters, digits, '-', '_' and '.', not a number"},
     {"seed", OPTION_INT, AT(seed), "1", 0, 9e15, NULL, NULL, "seeds the initial values and the order of the samples"},
     {"workers", OPTION_INT, AT(workers), "0", 0, 10000, NULL, "trainers", "trainers at once; 0 takes every free slot"},
     {"model.kind", OPTION_STRING, AT(model), "mlp", 0, 0, NULL, NULL, "model, see `lagoon help models`"},
@@ -53,17 +54,21 @@ static const struct option options[] = {
 const struct option_table job_table = {"job", "a training job: what to train, on which data, and how", options,
                                        sizeof options / sizeof *options, sizeof(struct job_config)};
 
+/* Whoever names a job by its number must not reach another one. */
 static enum lg_status check_name(const struct config *config, const char *name, struct lg_error *error) {
-    bool fits = name[0] != '\0' && strlen(name) <= 64;
-    for (const char *c = name; *c; c++)
+    bool fits = name[0] != '\0' && strlen(name) <= 64, number = true;
+    for (const char *c = name; *c; c++) {
         fits = fits && (isalnum((unsigned char)*c) || strchr("-_.", *c));
-    if (fits)
+        number = number && isdigit((unsigned char)*c);
+    }
+    if (fits && !number)
         return LG_OK;
     char place[OPTION_TEXT_BYTES] = "job";
     const struct config_entry *entry = config_find(config, "name");
     if (entry)
         config_place(entry, place, sizeof place);
-    return lg_fail(error, LG_INVALID, "%s: name \"%s\" must be 1 to 64 letters, digits, '-', '_' or '.'", place, name);
+    return lg_fail(error, LG_INVALID,
+                   "%s: name \"%s\" must be 1 to 64 letters, digits, '-', '_' or '.', and not a number", place, name);
 }
 
 enum lg_status job_configure(struct config *config, struct job_config *job, struct lg_error *error) {

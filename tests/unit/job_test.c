@@ -96,6 +96,7 @@ static const struct {
 } bad[] = {
     {"name: ''\n", "job.yaml:1:"},
     {"name: two words\n", "letters, digits"},
+    {"name: 12\n", "not a number"}, /* "job 12" must mean one job */
     {"name: ../../etc\n", "letters, digits"},
     {"name: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\n", "1 to 64"},
     {"train: {batch: 0}\n", "train.batch"},
