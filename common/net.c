@@ -14,12 +14,13 @@ enum { CONNECT_MS = 5000, HANDSHAKE_MS = 5000, RECONNECT_MS = 100, RECONNECT_MAX
 static bool set_options(void *socket, enum net_kind kind, const struct net_options *options) {
     int reconnect = options->no_reconnect ? -1 : RECONNECT_MS;
     int connect_ms = options->connect_ms > 0 ? options->connect_ms : CONNECT_MS;
+    int queue = options->queue > 0 || kind == NET_CLIENT ? options->queue : NET_QUEUE;
     const struct {
         int name, value;
     } settings[] = {
         {ZMQ_LINGER, 0},
-        {ZMQ_RCVHWM, 0}, /* byte credit bounds what is under way, not message counts */
-        {ZMQ_SNDHWM, 0},
+        {ZMQ_RCVHWM, queue}, /* a full queue leaves the rest in TCP's buffers: the sender waits, nothing is lost */
+        {ZMQ_SNDHWM, queue},
         {ZMQ_TCP_KEEPALIVE, 1},
         {ZMQ_TCP_KEEPALIVE_IDLE, 1},
         {ZMQ_TCP_KEEPALIVE_INTVL, 1},

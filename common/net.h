@@ -20,6 +20,7 @@ enum {
     NET_RECEIVE_BUDGET = 256,      /* messages a watch takes before it lets the loop turn */
     NET_ENDPOINT_BYTES = 256,      /* "tcp://host:port" with its NUL */
     NET_ROUTING_ID_BYTES_MAX = 255,
+    NET_QUEUE = 8192, /* of a server, per peer: more than any peer that reads its answers has under way */
 };
 
 enum net_kind {
@@ -31,6 +32,8 @@ struct net_options {
     bool no_reconnect;   /* RECONNECT_IVL -1: a lost connection stays lost, the caller opens a new socket */
     int connect_ms;      /* give up a connection attempt after this long; 0: 5 s */
     int64_t frame_bytes; /* largest frame taken; 0: NET_FRAME_BYTES_MAX */
+    int queue;           /* messages to a peer that are kept while it does not take them; more are LG_UNAVAILABLE.
+                          * 0: NET_QUEUE for servers, no bound for clients, whose own protocol bounds them */
 };
 
 /* Opens a socket of `ctx` with every option set; `options` may be NULL. net_socket_close takes it back: unsent

@@ -133,6 +133,45 @@ START_TEST(says_when_the_peer_is_not_there) {
 }
 END_TEST
 
+/* What is kept for a peer that is away, or does not read, is bounded. */
+START_TEST(bounds_what_waits_for_a_peer_that_is_away) {
+    struct lg_error error;
+    void *link;
+    int taken = 0;
+    ck_assert_int_eq(net_socket_open(ctx, NET_CLIENT, &(struct net_options){.queue = 10}, &link, &error), LG_OK);
+    ck_assert_int_eq(net_connect(link, "tcp://127.0.0.1:1", &error), LG_OK);
+    for (; taken < 100; taken++) {
+        ck_assert_int_eq(net_message_add(&message, "beat", 4), LG_OK);
+        if (net_send(link, &message) != LG_OK)
+            break;
+    }
+    net_socket_close(link);
+    ck_assert_int_eq(taken, 10);
+}
+END_TEST
+
+START_TEST(bounds_what_waits_for_a_peer_that_does_not_read) {
+    static char block[4096];
+    zmq_msg_t id;
+    int taken = 0, limit = 4 * NET_QUEUE;
+    connect_client();
+    send_text(client, "hello");
+    ck_assert_int_eq(receive(server), LG_OK);
+    zmq_msg_init(&id);
+    zmq_msg_copy(&id, &message.frames[0]);
+    enum lg_status status = LG_OK;
+    for (; status == LG_OK && taken < limit; taken++) {
+        net_message_clear(&message);
+        ck_assert_int_eq(net_message_add(&message, zmq_msg_data(&id), zmq_msg_size(&id)), LG_OK);
+        ck_assert_int_eq(net_message_add(&message, block, sizeof block), LG_OK);
+        status = net_send(server, &message);
+    }
+    zmq_msg_close(&id);
+    ck_assert_int_eq(status, LG_UNAVAILABLE);
+    ck_assert_int_lt(taken, limit);
+}
+END_TEST
+
 START_TEST(explains_a_port_in_use) {
     struct lg_error error;
     void *second;
@@ -238,6 +277,8 @@ int main(void) {
     tcase_add_test(tests, fills_up_at_the_frame_limit);
     tcase_add_test(tests, drops_a_message_with_too_many_frames);
     tcase_add_test(tests, says_when_the_peer_is_not_there);
+    tcase_add_test(tests, bounds_what_waits_for_a_peer_that_is_away);
+    tcase_add_test(tests, bounds_what_waits_for_a_peer_that_does_not_read);
     tcase_add_test(tests, explains_a_port_in_use);
     tcase_add_test(tests, speaks_ipv6);
     tcase_add_test(tests, monitor_sees_up_and_down);
