@@ -15,6 +15,9 @@
 
 enum { SHARDS_MAX = 64, JOBS_PER_SHARD_MAX = 64, CONTROL_ARENA_BYTES = 16 << 20, SILENT_WARN_MS = 3000 };
 
+/* Messages kept for a coordinator that is away: it asks again for what matters, and old beats help nobody. */
+enum { LINK_QUEUE = 1000 };
+
 struct process;
 
 struct hosted_shard {
@@ -42,6 +45,7 @@ struct process {
     size_t shard_count;
     uint64_t memory_bytes, instance, member, coordinator;
     bool registered, said_silent, stopping;
+    bool refused; /* said that the coordinator refuses this server */
     uint64_t last_answer_ms;
 };
 
@@ -139,7 +143,10 @@ static void start_shards(struct process *process, const struct wire_register_rep
 
 static void take_register_reply(struct process *process, const struct wire_register_reply *reply) {
     if (reply->status != LG_OK) {
-        log_error("register-refused", "the coordinator refuses this server: %s", reply->reason);
+        if (!process->refused)
+            log_error("register-refused", "the coordinator refuses this server: %s", reply->reason);
+        process->refused = true;
+        process->registered = false;
         return;
     }
     if (reply->shard_count != process->shard_count) {
@@ -151,6 +158,7 @@ static void take_register_reply(struct process *process, const struct wire_regis
         log_info("registered", "member %llu of the coordinator at %s", (unsigned long long)reply->member,
                  process->config->coordinator);
     process->registered = true;
+    process->refused = false;
     process->member = reply->member;
     process->coordinator = reply->coordinator;
     start_shards(process, reply);
@@ -208,8 +216,9 @@ static void on_link_message(struct net_watch *watch, enum lg_status received, st
         take_register_reply(process, &message.register_reply);
         break;
     case WIRE_BEAT_REPLY:
-        if (message.beat_reply.register_again) {
+        if (message.beat_reply.register_again && process->registered) { /* every beat under way is answered so */
             log_info("register-again", "the coordinator asks to register again");
+            process->registered = false;
             send_register(process);
         }
         break;
@@ -284,8 +293,9 @@ static void produce_stats(void *data, struct http_reply *reply) {
                LAGOON_VERSION, (int)getpid(), (unsigned long long)process->member);
     for (size_t i = 0; i < process->shard_count; i++) {
         const struct hosted_shard *shard = &process->shards[i];
+        uint32_t number = shard_thread_index(shard->thread); /* UINT32_MAX: none was given yet */
         buf_printf(body, "%s{\"shard\": %lld, \"endpoint\": ", i ? ", " : "",
-                   process->registered ? (long long)shard_thread_index(shard->thread) : -1LL);
+                   number == UINT32_MAX ? -1LL : (long long)number);
         buf_json_text(body, shard->advertised);
         buf_printf(body, ", \"memory_bytes\": %llu, \"jobs\": [", (unsigned long long)shard->memory_bytes);
         for (size_t j = 0; j < shard->stat_count; j++) {
@@ -400,7 +410,8 @@ static enum lg_status open_link(struct process *process, struct lg_error *error)
     enum lg_status status = net_endpoint_parse(process->config->coordinator, false, endpoint, error);
     if (status != LG_OK)
         return lg_fail_prefix(error, status, "coordinator");
-    status = net_socket_open(process->zmq, NET_CLIENT, NULL, &process->link, error);
+    status =
+        net_socket_open(process->zmq, NET_CLIENT, &(struct net_options){.queue = LINK_QUEUE}, &process->link, error);
     if (status == LG_OK)
         status = net_connect(process->link, endpoint, error);
     if (status == LG_OK)

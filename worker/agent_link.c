@@ -11,6 +11,7 @@
 
 enum {
     LINK_ARENA_BYTES = 16 << 20,
+    LINK_QUEUE = 256,           /* messages kept for a coordinator that is away; lines wait in a queue of their own */
     REGISTER_MS = 250,          /* between attempts to register */
     REFUSED_MS = 1000,          /* and where the coordinator does not want this worker yet */
     RESEND_MS = 1000,           /* of an exit that was not acknowledged */
@@ -174,7 +175,7 @@ static void take_register_reply(struct agent *agent, const struct wire_register_
 }
 
 static void take_beat_reply(struct agent *agent, const struct wire_beat_reply *reply) {
-    if (!reply->register_again)
+    if (!reply->register_again || !agent->registered) /* beats that were under way are all answered so */
         return;
     log_info("register-again", "the coordinator does not know this worker any more: registering again");
     agent->registered = false;
@@ -254,7 +255,8 @@ enum lg_status agent_link_open(struct agent *agent, struct lg_error *error) {
     agent->zmq = zmq_ctx_new();
     if (!agent->arena || !agent->zmq)
         return lg_fail(error, LG_NO_MEMORY, "no memory for the connection to the coordinator");
-    enum lg_status status = net_socket_open(agent->zmq, NET_CLIENT, NULL, &agent->link, error);
+    enum lg_status status =
+        net_socket_open(agent->zmq, NET_CLIENT, &(struct net_options){.queue = LINK_QUEUE}, &agent->link, error);
     if (status == LG_OK)
         status = net_connect(agent->link, agent->config->endpoint, error);
     if (status == LG_OK)
