@@ -27,8 +27,9 @@ static enum lg_status check_size(const struct push_part *part, struct lg_error *
     if (message->push.pull && message->unit_count > WIRE_PAYLOAD_FRAMES_MAX)
         return lg_fail(error, LG_INVALID, "a push that pulls may name %d units, not %zu: split it",
                        WIRE_PAYLOAD_FRAMES_MAX, message->unit_count);
-    if (message->push.part_count == 0 || message->push.part >= message->push.part_count || message->push.seq == 0)
-        return lg_fail(error, LG_INVALID, "a push part needs a seq and a number below its count");
+    if (message->push.part_count == 0 || message->push.part >= message->push.part_count || message->push.seq == 0 ||
+        message->push.seq > SHARD_SEQ_MAX)
+        return lg_fail(error, LG_INVALID, "a push part needs a seq (1 to 2^62) and a number below its count");
     return LG_OK;
 }
 

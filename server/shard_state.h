@@ -25,6 +25,8 @@ enum {
     SHARD_STATUS_COUNT = LG_INTERNAL + 1,
 };
 
+#define SHARD_SEQ_MAX (UINT64_C(1) << 62) /* so that counting on from a seq never overflows */
+
 /* A push of which some parts are still to come. Staleness, weight and learning rate are fixed at its first part. */
 struct open_push {
     bool used;

@@ -589,6 +589,9 @@ START_TEST(broken_headers_are_refused_and_nothing_changes) {
     message.push.seq = 0;
     ck_assert_uint_eq(send_raw(), LG_INVALID);
     raw_push();
+    message.push.seq = UINT64_MAX; /* nothing could come after it */
+    ck_assert_uint_eq(send_raw(), LG_INVALID);
+    raw_push();
     message.unit_count = 0;
     ck_assert_uint_eq(send_raw(), LG_INVALID);
     raw_push();
