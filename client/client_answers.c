@@ -132,7 +132,7 @@ static void acknowledged(struct lg_client *client, uint64_t request, uint32_t st
     }
     pthread_mutex_lock(&client->mutex);
     struct report *report = NULL;
-    for (size_t i = 0; i < CLIENT_REPORTS; i++)
+    for (size_t i = 0; request != 0 && i < CLIENT_REPORTS; i++) /* those that were not sent yet have number 0 */
         if (client->shared.reports[i].used && client->shared.reports[i].message.request == request)
             report = &client->shared.reports[i];
     bool again = report && status == LG_UNAVAILABLE;
@@ -192,7 +192,7 @@ void uplink_receive(struct lg_client *client, const struct wire_message *message
         acknowledged(client, message->request, message->ack.status, message->ack.reason, now_ns);
         break;
     case WIRE_TRAINER_BEAT_REPLY:
-        if (ends(message->trainer_beat_reply.status))
+        if (uplink_joined(io) && ends(message->trainer_beat_reply.status))
             client_end(client, (enum lg_status)message->trainer_beat_reply.status, message->trainer_beat_reply.reason);
         break;
     case WIRE_ERROR:

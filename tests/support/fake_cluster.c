@@ -151,6 +151,11 @@ static void take_join(struct fake_cluster *cluster, uint64_t route, const struct
     struct fake_knobs *knobs = &cluster->knobs;
     struct wire_message reply = {.kind = WIRE_JOIN_REPLY};
     knobs->joins++;
+    if (knobs->stray_answers) {
+        struct wire_message stray = {.kind = WIRE_TRAINER_BEAT_REPLY,
+                                     .trainer_beat_reply = {.status = LG_FENCED, .reason = "of another life"}};
+        answer(cluster, route, 0, &stray);
+    }
     if (knobs->join_refusals > 0 || knobs->deny_joins) {
         reply.join_reply.status = knobs->deny_joins ? LG_DENIED : LG_UNAVAILABLE;
         reply.join_reply.reason = knobs->deny_joins ? "the token is wrong" : "needs 3.2 GiB, 1.1 GiB free";

@@ -14,6 +14,7 @@ struct fake_cluster;
 struct fake_knobs {
     unsigned join_refusals; /* JOINs answered with "try again" */
     bool deny_joins;
+    bool stray_answers;  /* before a JOIN is answered comes what nobody has asked for */
     bool mute;           /* takes messages and answers none */
     bool fence;          /* beats are answered with LG_FENCED */
     bool shards_mute;    /* the same for the shards */

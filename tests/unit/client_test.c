@@ -371,6 +371,15 @@ START_TEST(an_observer_gives_up_at_its_deadline_with_the_reason) {
 }
 END_TEST
 
+START_TEST(answers_that_nobody_asked_for_do_no_harm) {
+    struct fake_knobs *knobs = fake_lock(cluster);
+    knobs->stray_answers = true;
+    fake_unlock(cluster);
+    client = open_client(LG_ROLE_TRAINER);
+    initialise(1);
+}
+END_TEST
+
 START_TEST(a_refused_join_says_why) {
     struct fake_knobs *knobs = fake_lock(cluster);
     knobs->deny_joins = true;
@@ -609,6 +618,7 @@ int main(void) {
     tcase_add_test(tests, evaluations_are_reported);
     tcase_add_test(tests, a_join_waits_while_the_job_has_no_room);
     tcase_add_test(tests, an_observer_gives_up_at_its_deadline_with_the_reason);
+    tcase_add_test(tests, answers_that_nobody_asked_for_do_no_harm);
     tcase_add_test(tests, a_refused_join_says_why);
     tcase_add_test(tests, a_job_of_other_tensors_is_refused);
     tcase_add_test(tests, an_unreachable_coordinator_is_an_error_with_a_remedy_at_the_deadline);

@@ -151,7 +151,7 @@ START_TEST(credit_comes_from_one_pool) {
     ck_assert_uint_eq(hello(3, 1, 9, 3)->message.hello_reply.credit_bytes, (1 << 20) + 100); /* what is left */
     struct bench_reply *reply = hello(4, 1, 12, 4);
     ck_assert_uint_eq(reply->status, LG_NO_CREDIT);
-    ck_assert_ptr_nonnull(strstr(reply->reason, "raise \"credit\""));
+    ck_assert_ptr_nonnull(strstr(reply->reason, "raise \"shards.credit\""));
     ck_assert_uint_eq(hello(1, 1, 3, 1)->message.hello_reply.credit_bytes, 2 << 20); /* hello resets */
     shard_bench_close_session(&bench, 2, 1, "done");
     ck_assert_uint_eq(hello(4, 1, 12, 4)->message.hello_reply.credit_bytes, 2 << 20);
