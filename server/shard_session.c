@@ -88,8 +88,9 @@ void shard_handle_session_close(struct shard *shard, const struct shard_input *i
 static enum lg_status session_add(struct shard *shard, struct shard_job *job, const struct wire_session_open *open,
                                   struct lg_error *error) {
     if (job->session_count >= shard->config.sessions_max)
-        return lg_fail(error, LG_UNAVAILABLE, "\"%s\" has %u sessions, the most it may: raise \"sessions_max\"",
-                       job->name, job->session_count);
+        return lg_fail(error, LG_UNAVAILABLE,
+                       "\"%s\" has %u sessions, the most it may: raise \"shards.sessions\" on the servers", job->name,
+                       job->session_count);
     if (job->session_count == job->session_capacity) {
         uint32_t capacity = job->session_capacity ? 2 * job->session_capacity : 8;
         struct shard_session **sessions = realloc(job->sessions, capacity * sizeof *sessions);
@@ -188,10 +189,11 @@ static enum lg_status session_grant_credit(struct shard *shard, struct shard_ses
     uint64_t grant = left < shard->config.session_credit_bytes ? left : shard->config.session_credit_bytes;
     if (grant < SHARD_CREDIT_LEAST) {
         char pool[UNITS_TEXT_BYTES];
-        return lg_fail(error, LG_NO_CREDIT,
-                       "the credit pool of %s is given out to other sessions: raise \"credit\" on the server, or run "
-                       "fewer workers",
-                       units_bytes(shard->config.credit_bytes, pool, sizeof pool));
+        return lg_fail(
+            error, LG_NO_CREDIT,
+            "the credit pool of %s is given out to other sessions: raise \"shards.credit\" on the server, or run "
+            "fewer workers",
+            units_bytes(shard->config.credit_bytes, pool, sizeof pool));
     }
     session->credit_bytes = grant;
     shard->credit_granted += grant;

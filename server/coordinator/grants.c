@@ -257,9 +257,8 @@ void grants_evaluation(struct coordinator *core, const struct coordinator_input 
         record_evaluation(core, job, report, epoch);
     if (status == LG_OK || status == LG_EXISTS)
         core_ack(core, input, LG_OK, "%s", "");
-    else
-        core_ack(core, input, status, "evaluation %" PRIu64 " is not this session's: %s", report->lease,
-                 lg_status_text(status));
+    else /* a late repeat, no reason to end the session: another evaluation has been given out since */
+        core_ack(core, input, LG_NOT_FOUND, "evaluation %" PRIu64 " is not this session's, or is over", report->lease);
     session->step_ns = core->now.now_ns;
     job_advance(core, job);
 }
