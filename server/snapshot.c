@@ -130,8 +130,7 @@ struct snapshot *snapshot_take(struct snapshot_pool *pool, const float *values, 
     memcpy(buffer->snapshot.data, values, elements * sizeof *values);
     buffer->snapshot.elements = elements;
     buffer->snapshot.version = version;
-    /* Released, so that the holder on another thread sees the buffer whole, whatever carried it there. */
-    atomic_store_explicit(&buffer->snapshot.holders, 1, memory_order_release);
+    atomic_store_explicit(&buffer->snapshot.holders, 1, memory_order_relaxed);
     return &buffer->snapshot;
 }
 
