@@ -20,7 +20,7 @@ static enum lg_status restore_counter(struct coordinator *core, const struct sto
     return LG_OK;
 }
 
-/* The texts of a comma-joined list. */
+/* The texts of a comma-joined list; NULL without memory. */
 static char **split(const char *list, size_t *count) {
     size_t items = *list != '\0';
     for (const char *c = list; *c; c++)
@@ -29,34 +29,52 @@ static char **split(const char *list, size_t *count) {
     *count = 0;
     while (texts && *count < items) {
         const char *end = strchrnul(list, ',');
-        texts[(*count)++] = strndup(list, (size_t)(end - list));
+        texts[*count] = strndup(list, (size_t)(end - list));
+        if (!texts[*count])
+            break;
+        (*count)++;
         list = *end ? end + 1 : end;
     }
-    return texts;
+    if (texts && *count == items)
+        return texts;
+    for (size_t i = 0; texts && i < *count; i++)
+        free(texts[i]);
+    free(texts);
+    *count = 0;
+    return NULL;
+}
+
+/* The numbers of a comma-joined list, at most `capacity`. */
+static size_t read_numbers(const char *list, uint32_t *numbers, size_t capacity) {
+    size_t count = 0;
+    while (*list && count < capacity) {
+        char *end;
+        numbers[count++] = (uint32_t)strtoul(list, &end, 10);
+        list = *end == ',' ? end + 1 : "";
+    }
+    return count;
 }
 
 static enum lg_status restore_member(struct coordinator *core, const struct store_member *row, struct lg_error *error) {
     struct member *member = calloc(1, sizeof *member);
-    size_t shards = 0, endpoints = 0;
+    size_t endpoints = 0;
     if (!member || !list_add(&core->members, member)) {
         free(member);
         return no_memory(error);
     }
-    char **numbers = split(row->shards, &shards);
     member->number = row->member;
     member->kind = row->kind == WIRE_MEMBER_AGENT ? WIRE_MEMBER_AGENT : WIRE_MEMBER_SERVER;
     member->instance = row->instance;
     member->endpoints = split(row->endpoints, &endpoints);
+    member->shard_count = endpoints;
     member->devices = split(row->devices, &member->device_count);
-    member->shards = calloc(shards + 1, sizeof *member->shards);
-    if (!numbers || !member->endpoints || !member->devices || !member->shards)
+    member->shards = calloc(endpoints + 1, sizeof *member->shards);
+    if (!member->endpoints || !member->devices || !member->shards)
         return no_memory(error);
-    for (size_t i = 0; i < shards; i++) {
-        member->shards[i] = (uint32_t)strtoul(numbers[i], NULL, 10);
-        free(numbers[i]);
-    }
-    free(numbers);
-    member->shard_count = shards < endpoints ? shards : endpoints;
+    size_t shards = read_numbers(row->shards, member->shards, endpoints);
+    if (shards != endpoints)
+        return lg_fail(error, LG_INVALID, "member %" PRIu64 " has %zu endpoints for %zu shards", row->member, endpoints,
+                       shards);
     core_copy(member->name, sizeof member->name, row->name);
     core_copy(member->http, sizeof member->http, row->http);
     core_copy(member->version, sizeof member->version, row->version);

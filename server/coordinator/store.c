@@ -82,9 +82,10 @@ void *store_row_copy(enum store_table number, const void *row) {
     size_t bytes = table->row_bytes;
     for (size_t i = 0; i < table->count; i++)
         bytes += extra_bytes(row, &table->columns[i]);
-    char *copy = malloc(bytes), *at = copy + table->row_bytes;
+    char *copy = malloc(bytes);
     if (!copy)
         return NULL;
+    char *at = copy + table->row_bytes;
     memcpy(copy, row, table->row_bytes);
     for (size_t i = 0; i < table->count; i++) {
         const struct column *column = &table->columns[i];

@@ -281,18 +281,23 @@ void world_until(struct world *world, const char *job, const char *state, int64_
 
 /* ---- what `lagoon` does */
 
-uint64_t world_submit(struct world *world, ...) {
+uint64_t world_submit(struct world *world, const char *format, ...) {
     struct wire_pair pairs[32];
+    struct wire_message message = {.kind = WIRE_SUBMIT, .request = ++world->next_request};
+    char text[512], *rest = NULL;
     size_t count = 0;
     va_list args;
-    va_start(args, world);
-    for (const char *key = va_arg(args, const char *); key; key = va_arg(args, const char *))
-        pairs[count++] = (struct wire_pair){key, va_arg(args, const char *)};
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    struct wire_message message = {.kind = WIRE_SUBMIT, .request = ++world->next_request};
-    if (count > 0 && strcmp(pairs[0].key, "init") == 0) {
-        message.submit.external_init = true;
-        memmove(pairs, pairs + 1, --count * sizeof *pairs);
+    for (char *pair = strtok_r(text, ";", &rest); pair; pair = strtok_r(NULL, ";", &rest)) {
+        char *equals = strchr(pair, '=');
+        ck_assert_ptr_nonnull(equals);
+        *equals = '\0';
+        if (strcmp(pair, "init") == 0)
+            message.submit.external_init = true;
+        else
+            pairs[count++] = (struct wire_pair){pair, equals + 1};
     }
     message.submit.spec = pairs;
     message.submit.spec_count = count;

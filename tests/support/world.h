@@ -140,8 +140,9 @@ void world_restart(struct world *world);
 
 /* A message straight to the core, from `route`; letters are delivered after it. */
 void world_say(struct world *world, uint64_t route, const struct wire_message *message);
-/* SUBMIT with key, value, ..., NULL; the reply is in world->reply. Returns the job's number, 0 when refused. */
-uint64_t world_submit(struct world *world, ...);
+/* SUBMIT of "key=value;key=value"; the key "init" asks for initial values from a file. The reply is in world->reply.
+ * Returns the job's number, 0 when refused. */
+uint64_t world_submit(struct world *world, const char *format, ...) LG_PRINTF(2, 3);
 void world_cancel(struct world *world, const char *job);
 
 /* The trainer's process ends; its agent tells. */

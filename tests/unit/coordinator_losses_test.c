@@ -9,7 +9,7 @@
 static struct world *training(uint64_t seed, const char *epochs) {
     struct world *world = world_new(seed);
     world_populate(world);
-    world_submit(world, "name", "a", "train.epochs", epochs, NULL);
+    world_submit(world, "name=a;train.epochs=%s", epochs);
     world_until(world, "a", "running", 10000);
     return world;
 }
@@ -86,7 +86,7 @@ END_TEST
 START_TEST(the_holder_of_the_initial_values_is_killed) {
     struct world *world = world_new(1);
     world_populate(world);
-    world_submit(world, "name", "a", NULL);
+    world_submit(world, "name=a");
     for (int i = 0; i < 100 && !world_holder(world, WIRE_LEASE_INITIALISE); i++)
         world_advance(world, 50);
     struct world_trainer *victim = world_holder(world, WIRE_LEASE_INITIALISE);
@@ -128,7 +128,7 @@ END_TEST
 START_TEST(everybody_is_killed_again_and_again) {
     struct world *world = world_new(5);
     world_populate(world);
-    world_submit(world, "name", "a", "train.epochs", "2", "restart.max", "100", NULL);
+    world_submit(world, "name=a;train.epochs=2;restart.max=100");
     for (int i = 0; i < 20; i++) {
         world_advance(world, 700);
         while (world_trainer_count(world) > 0)
@@ -216,7 +216,7 @@ START_TEST(restarts_run_out) {
     struct world *world = world_new(1);
     world_populate(world);
     world->fast_exit = 1;
-    world_submit(world, "name", "a", "restart.max", "4", NULL);
+    world_submit(world, "name=a;restart.max=4");
     world_until(world, "a", "failed", 60000);
     ck_assert_ptr_nonnull(strstr(world_text(world, "a", "reason"), "4 restarts are used up"));
     ck_assert_ptr_nonnull(strstr(world_text(world, "a", "reason"), "it cannot be"));
@@ -228,12 +228,12 @@ START_TEST(a_wrong_configuration_fails_at_once) {
     struct world *world = world_new(1);
     world_populate(world);
     world->fast_exit = 3;
-    world_submit(world, "name", "a", NULL);
+    world_submit(world, "name=a");
     world_until(world, "a", "failed", 2000);
     ck_assert_ptr_nonnull(strstr(world_text(world, "a", "reason"), "it cannot be"));
     ck_assert_int_eq(world_number(world, "a", "restarts"), 0);
     world->fast_exit = 0;
-    world_submit(world, "name", "b", NULL); /* the slots are free again */
+    world_submit(world, "name=b"); /* the slots are free again */
     world_until(world, "b", "finished", 60000);
     world_free(world);
 }
@@ -262,7 +262,7 @@ END_TEST
 START_TEST(a_failed_job_keeps_what_it_learned) {
     struct world *world = world_new(1);
     world_populate(world);
-    world_submit(world, "name", "a", "restart.max", "0", "train.epochs", "5", NULL);
+    world_submit(world, "name=a;restart.max=0;train.epochs=5");
     world_until(world, "a", "running", 10000);
     world_kill_trainer(world, mid_slice(world), 1, 0, "out of luck");
     world_until(world, "a", "failed", 2000);

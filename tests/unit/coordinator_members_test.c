@@ -9,7 +9,7 @@
 static struct world *training(const char *epochs) {
     struct world *world = world_new(1);
     world_populate(world);
-    world_submit(world, "name", "a", "train.epochs", epochs, NULL);
+    world_submit(world, "name=a;train.epochs=%s", epochs);
     world_until(world, "a", "running", 10000);
     world_advance(world, 500);
     return world;
@@ -128,7 +128,7 @@ START_TEST(a_server_stays_silent) {
     world_advance(world, 3000);
     ck_assert_uint_eq(world_trainer_count(world), 0);
     /* another job is placed on what is there */
-    world_submit(world, "name", "b", NULL);
+    world_submit(world, "name=b");
     world_until(world, "b", "finished", 100000);
     ck_assert(world_holds(world, 2));
     world_free(world);
@@ -147,7 +147,7 @@ START_TEST(a_server_comes_back_without_its_memory) {
     json_t *servers = world_ask(world, "servers", "");
     ck_assert_uint_eq(json_array_size(servers), 2); /* in its old place */
     json_decref(servers);
-    world_submit(world, "name", "b", NULL);
+    world_submit(world, "name=b");
     world_until(world, "b", "finished", 100000);
     world_expect_exact(world, 2, 1);
     world_free(world);
@@ -198,7 +198,7 @@ START_TEST(answers_of_the_wrong_server_do_not_count) {
     struct world *world = world_new(1);
     world_populate(world);
     world->servers[0].stopped = world->servers[1].stopped = true;
-    world_submit(world, "name", "a", NULL);
+    world_submit(world, "name=a");
     world_until(world, "a", "defining", 5000);
     /* someone guesses request numbers */
     for (uint64_t request = 1; request < 4096; request++) {

@@ -10,7 +10,7 @@
 static struct world *submitted(uint64_t seed, const char *epochs) {
     struct world *world = world_new(seed);
     world_populate(world);
-    world_submit(world, "name", "a", "train.epochs", epochs, NULL);
+    world_submit(world, "name=a;train.epochs=%s", epochs);
     return world;
 }
 
@@ -29,7 +29,7 @@ START_TEST(restart_in_each_state) {
     struct world *world = world_new(1);
     world_populate(world);
     world->keep_trainers_from_joining = true;
-    world_submit(world, "name", "a", "train.epochs", "2", NULL);
+    world_submit(world, "name=a;train.epochs=2");
     if (_i > 0)
         world->keep_trainers_from_joining = false;
     if (_i == 1) /* servers do not answer JOB_OPEN */
@@ -85,7 +85,7 @@ START_TEST(a_finished_job_is_remembered_whole) {
                       json_dumps(json_object_get(after, keys[i]), JSON_ENCODE_ANY));
     json_decref(before);
     json_decref(after);
-    world_submit(world, "name", "b", NULL);
+    world_submit(world, "name=b");
     ck_assert_uint_eq(world->reply.submit_reply.job, 2); /* numbers go on */
     world_until(world, "b", "finished", 60000);
     world_expect_exact(world, 2, 1);
@@ -222,7 +222,7 @@ START_TEST(a_run_full_of_trouble_ends_well) {
     world->lose_percent = 5;
     world->repeat_percent = 5;
     world_populate(world);
-    world_submit(world, "name", "a", "train.epochs", "5", "restart.max", "1000", "lease.duration", "1s", NULL);
+    world_submit(world, "name=a;train.epochs=5;restart.max=1000;lease.duration=1s");
     for (int i = 0; i < 60; i++) {
         world_advance(world, 50 * (1 + (int64_t)random_below(&dice, 40)));
         trouble(world, &dice);

@@ -15,7 +15,7 @@ static void expect_refused(const struct world *world, enum lg_status status, con
 START_TEST(a_job_runs_from_submission_to_its_ledger) {
     struct world *world = world_new(1);
     world_populate(world);
-    uint64_t job = world_submit(world, "name", "first", "train.batch", "16", "train.epochs", "3", NULL);
+    uint64_t job = world_submit(world, "name=first;train.batch=16;train.epochs=3");
     ck_assert_uint_eq(job, 1);
     ck_assert_str_eq(world_text(world, "first", "state"), "queued");
     world_until(world, "first", "running", 5000);
@@ -39,35 +39,35 @@ END_TEST
 
 START_TEST(a_specification_is_checked) {
     struct world *world = world_new(1);
-    ck_assert_uint_eq(world_submit(world, "name", "a", "updater.kind", "sdg", NULL), 0);
+    ck_assert_uint_eq(world_submit(world, "name=a;updater.kind=sdg"), 0);
     expect_refused(world, LG_INVALID, "sdg");
-    world_submit(world, "name", "a", "updater.kind", "momentum", "updater.momentun", "0.9", NULL);
+    world_submit(world, "name=a;updater.kind=momentum;updater.momentun=0.9");
     expect_refused(world, LG_INVALID, "momentun");
-    world_submit(world, "name", "a", "staleness.policy", "none", NULL);
+    world_submit(world, "name=a;staleness.policy=none");
     expect_refused(world, LG_INVALID, "none");
-    world_submit(world, "name", "a", "train.batch", "0", NULL);
+    world_submit(world, "name=a;train.batch=0");
     expect_refused(world, LG_INVALID, "train.batch");
-    world_submit(world, "name", "a", "train.bacth", "8", NULL);
+    world_submit(world, "name=a;train.bacth=8");
     expect_refused(world, LG_INVALID, "train.batch"); /* the suggestion */
-    world_submit(world, "name", "a b", NULL);
+    world_submit(world, "name=a b");
     expect_refused(world, LG_INVALID, "a b");
     /* models and datasets have options of their own */
-    ck_assert_uint_ne(world_submit(world, "name", "a", "model.hidden", "64,32", "dataset.noise", "0.1", NULL), 0);
+    ck_assert_uint_ne(world_submit(world, "name=a;model.hidden=64,32;dataset.noise=0.1"), 0);
     world_free(world);
 }
 END_TEST
 
 START_TEST(names_are_unique_among_live_jobs) {
     struct world *world = world_new(1);
-    ck_assert_uint_eq(world_submit(world, "name", "a", NULL), 1);
-    ck_assert_uint_eq(world_submit(world, "name", "a", NULL), 0);
+    ck_assert_uint_eq(world_submit(world, "name=a"), 1);
+    ck_assert_uint_eq(world_submit(world, "name=a"), 0);
     expect_refused(world, LG_EXISTS, "called \"a\" already");
     world_cancel(world, "a");
-    ck_assert_uint_eq(world_submit(world, "name", "a", NULL), 2);
+    ck_assert_uint_eq(world_submit(world, "name=a"), 2);
     ck_assert_int_eq(world_number(world, "a", "id"), 2); /* the newest wins */
     ck_assert_int_eq(world_number(world, "1", "id"), 1);
     ck_assert_str_eq(world_text(world, "1", "state"), "cancelled");
-    ck_assert_uint_eq(world_submit(world, "model.kind", "cnn", NULL), 3);
+    ck_assert_uint_eq(world_submit(world, "model.kind=cnn"), 3);
     ck_assert_str_eq(world->reply_name, "cnn-3");
     world_free(world);
 }
@@ -91,7 +91,7 @@ END_TEST
 
 START_TEST(a_submission_to_an_empty_cluster_warns_and_waits) {
     struct world *world = world_new(1);
-    world_submit(world, "name", "a", NULL);
+    world_submit(world, "name=a");
     ck_assert_uint_eq(world->warning_count, 2); /* no server, no worker */
     world_advance(world, 300);
     ck_assert_ptr_nonnull(strstr(world_text(world, "a", "reason"), "server"));
@@ -107,10 +107,10 @@ END_TEST
 START_TEST(jobs_get_slots_in_order_of_submission) {
     struct world *world = world_new(1);
     world_populate(world);
-    world_submit(world, "name", "one", "workers", "1", NULL);
-    world_submit(world, "name", "two", "workers", "1", "train.epochs", "2", NULL);
-    world_submit(world, "name", "rest", NULL);
-    world_submit(world, "name", "late", NULL);
+    world_submit(world, "name=one;workers=1");
+    world_submit(world, "name=two;workers=1;train.epochs=2");
+    world_submit(world, "name=rest");
+    world_submit(world, "name=late");
     world_advance(world, 1000);
     ck_assert_uint_eq(world_trainer_count(world), 3);
     json_t *jobs = world_ask(world, "jobs", "");
@@ -130,7 +130,7 @@ START_TEST(a_job_without_test_samples_is_not_evaluated) {
     struct world *world = world_new(1);
     world->test_samples = 0;
     world_populate(world);
-    world_submit(world, "name", "a", NULL);
+    world_submit(world, "name=a");
     world_until(world, "a", "finished", 60000);
     ck_assert_uint_eq(world->evaluations, 0);
     world_free(world);
@@ -144,7 +144,7 @@ START_TEST(a_job_beyond_all_memory_fails) {
     world_add_server(world, 0, "s", 2, 300000);
     world_add_agent(world, 0, "w", 1);
     world_advance(world, 500);
-    world_submit(world, "name", "big", NULL); /* 150,300 parameters */
+    world_submit(world, "name=big"); /* 150,300 parameters */
     world_until(world, "big", "failed", 10000);
     ck_assert_ptr_nonnull(strstr(world_text(world, "big", "reason"), "all servers together have"));
     world_advance(world, 2000);
@@ -159,7 +159,7 @@ START_TEST(a_unit_beyond_every_shard_fails) {
     world_add_server(world, 1, "t", 2, 1300000);
     world_add_agent(world, 0, "w", 1);
     world_advance(world, 500);
-    world_submit(world, "name", "big", "updater.kind", "adam", NULL);
+    world_submit(world, "name=big;updater.kind=adam");
     world_until(world, "big", "failed", 10000);
     ck_assert_ptr_nonnull(strstr(world_text(world, "big", "reason"), "no arrangement"));
     world_free(world);
@@ -171,9 +171,9 @@ START_TEST(a_job_waits_for_room_that_a_live_one_holds) {
     world_add_server(world, 0, "s", 1, 700000); /* one job of 601,200 bytes */
     world_add_agent(world, 0, "w", 2);
     world_advance(world, 500);
-    world_submit(world, "name", "a", "workers", "1", "train.epochs", "2", NULL);
+    world_submit(world, "name=a;workers=1;train.epochs=2");
     world_until(world, "a", "running", 10000);
-    world_submit(world, "name", "b", "workers", "1", NULL);
+    world_submit(world, "name=b;workers=1");
     world_advance(world, 1000);
     ck_assert_str_eq(world_text(world, "b", "state"), "queued");
     ck_assert_ptr_nonnull(strstr(world_text(world, "b", "reason"), "needs 587 KiB"));
@@ -195,7 +195,7 @@ START_TEST(the_oldest_ended_job_makes_room_first) {
     world_advance(world, 500);
     const char *names[] = {"a", "b", "c"};
     for (int i = 0; i < 3; i++) {
-        world_submit(world, "name", names[i], NULL);
+        world_submit(world, "name=%s", names[i]);
         world_until(world, names[i], "finished", 100000);
     }
     ck_assert(!world_holds(world, 1));
@@ -210,7 +210,7 @@ END_TEST
 START_TEST(another_model_or_dataset_may_not_join) {
     struct world *world = world_new(1);
     world_populate(world);
-    world_submit(world, "name", "a", "workers", "2", "train.epochs", "4", NULL);
+    world_submit(world, "name=a;workers=2;train.epochs=4");
     world_until(world, "a", "running", 10000);
     const char *expected[] = {"tensor 1 is \"v\" [300 x 100], in the job it is \"v\" [300 x 200]", "fingerprint",
                               "399 training", "it has 2 tensors"};
@@ -234,7 +234,7 @@ END_TEST
 START_TEST(a_worker_that_does_not_suit_is_left_out) {
     struct world *world = world_new(1);
     world_populate(world);
-    world_submit(world, "name", "a", "workers", "3", "train.epochs", "4", NULL);
+    world_submit(world, "name=a;workers=3;train.epochs=4");
     world_until(world, "a", "running", 10000);
     world_kill_trainer(world, world_trainer_at(world, 0), 0, 9, "killed by signal 9");
     world->fingerprint = 7; /* the file was exchanged meanwhile */
@@ -251,7 +251,7 @@ END_TEST
 START_TEST(a_stranger_is_not_a_trainer) {
     struct world *world = world_new(1);
     world_populate(world);
-    world_submit(world, "name", "a", "train.epochs", "4", NULL);
+    world_submit(world, "name=a;train.epochs=4");
     world_until(world, "a", "running", 10000);
     struct world_trainer *stranger = world_join(world, "a", WIRE_ROLE_TRAINER);
     stranger->number = 1;
@@ -271,7 +271,7 @@ START_TEST(a_trainer_may_come_by_itself) {
     struct world *world = world_new(1);
     world_add_server(world, 0, "s", 1, 1 << 30);
     world_advance(world, 500);
-    world_submit(world, "name", "a", NULL);
+    world_submit(world, "name=a");
     world_join(world, "a", WIRE_ROLE_TRAINER);
     world_until(world, "a", "finished", 60000);
     world_expect_exact(world, 1, 1);
@@ -283,7 +283,7 @@ START_TEST(observers_look_and_take_nothing) {
     struct world *world = world_new(1);
     world_populate(world);
     world->keep_trainers_from_joining = true;
-    world_submit(world, "name", "a", "train.epochs", "2", NULL);
+    world_submit(world, "name=a;train.epochs=2");
     world_advance(world, 1000);
     world->keep_trainers_from_joining = false;
     struct world_trainer *observer = world_join(world, "a", WIRE_ROLE_OBSERVER);
@@ -316,7 +316,7 @@ END_TEST
 START_TEST(initial_values_may_come_from_a_file) {
     struct world *world = world_new(1);
     world_populate(world);
-    world_submit(world, "init", "file", "name", "a", "workers", "2", NULL);
+    world_submit(world, "init=file;name=a;workers=2");
     world_advance(world, 5000);
     ck_assert_str_eq(world_text(world, "a", "state"), "initialising");
     ck_assert_ptr_nonnull(strstr(world_text(world, "a", "reason"), "file"));
@@ -329,7 +329,7 @@ START_TEST(initial_values_may_come_from_a_file) {
     struct world_trainer *again = world_join(world, "a", WIRE_ROLE_INITIALISER);
     world_advance(world, 200);
     ck_assert_int_ne(again->refused, LG_OK);
-    world_submit(world, "name", "b", NULL);
+    world_submit(world, "name=b");
     again = world_join(world, "b", WIRE_ROLE_INITIALISER);
     world_advance(world, 200);
     ck_assert_int_eq(again->refused, LG_DENIED);
@@ -348,7 +348,7 @@ static void expect_cancelled(struct world *world) {
     world_advance(world, 3000);
     ck_assert_uint_eq(world_trainer_count(world), 0);
     ck_assert(!world_holds(world, 1));
-    world_submit(world, "name", "next", NULL);
+    world_submit(world, "name=next");
     world_until(world, "next", "finished", 60000);
     world_expect_exact(world, 2, 1);
     world_free(world);
@@ -358,7 +358,7 @@ START_TEST(cancel_while_queued) {
     struct world *world = world_new(1);
     world_populate(world);
     world->keep_trainers_from_joining = true;
-    world_submit(world, "name", "a", NULL);
+    world_submit(world, "name=a");
     world_advance(world, 1000);
     ck_assert_str_eq(world_text(world, "a", "state"), "queued");
     world->keep_trainers_from_joining = false;
@@ -370,7 +370,7 @@ START_TEST(cancel_while_defining) {
     struct world *world = world_new(1);
     world_populate(world);
     world->servers[0].stopped = world->servers[1].stopped = true; /* they do not answer JOB_OPEN */
-    world_submit(world, "name", "a", NULL);
+    world_submit(world, "name=a");
     world_until(world, "a", "defining", 3000);
     world->servers[0].stopped = world->servers[1].stopped = false;
     expect_cancelled(world);
@@ -380,7 +380,7 @@ END_TEST
 START_TEST(cancel_while_initialising) {
     struct world *world = world_new(1);
     world_populate(world);
-    world_submit(world, "init", "file", "name", "a", NULL);
+    world_submit(world, "init=file;name=a");
     world_until(world, "a", "initialising", 5000);
     expect_cancelled(world);
 }
@@ -389,7 +389,7 @@ END_TEST
 START_TEST(cancel_while_running) {
     struct world *world = world_new(1);
     world_populate(world);
-    world_submit(world, "name", "a", NULL);
+    world_submit(world, "name=a");
     world_until(world, "a", "running", 5000);
     world_advance(world, 500);
     expect_cancelled(world);
@@ -399,7 +399,7 @@ END_TEST
 START_TEST(cancel_while_evaluating) {
     struct world *world = world_new(1);
     world_populate(world);
-    world_submit(world, "name", "a", NULL);
+    world_submit(world, "name=a");
     world_until(world, "a", "evaluating", 30000);
     expect_cancelled(world);
 }
@@ -408,7 +408,7 @@ END_TEST
 START_TEST(cancel_while_waiting) {
     struct world *world = world_new(1);
     world_populate(world);
-    world_submit(world, "name", "a", NULL);
+    world_submit(world, "name=a");
     world_until(world, "a", "running", 5000);
     world->servers[1].stopped = true;
     world_until(world, "a", "waiting", 10000);
@@ -432,7 +432,7 @@ START_TEST(every_message_may_come_twice) {
     struct world *world = world_new(3);
     world->repeat_percent = 100;
     world_populate(world);
-    world_submit(world, "name", "a", "train.epochs", "3", NULL);
+    world_submit(world, "name=a;train.epochs=3");
     world_until(world, "a", "finished", 60000);
     world_expect_exact(world, 1, 3);
     ck_assert_uint_eq(world->repeats, 0);
@@ -450,7 +450,7 @@ START_TEST(messages_may_get_lost) {
     world->lose_percent = 20;
     world->repeat_percent = 20;
     world_populate(world);
-    world_submit(world, "name", "a", "train.epochs", "2", NULL);
+    world_submit(world, "name=a;train.epochs=2");
     world_until(world, "a", "finished", 600000);
     world_expect_exact(world, 1, 2);
     world_free(world);
@@ -462,7 +462,7 @@ END_TEST
 START_TEST(documents_have_their_keys) {
     struct world *world = world_new(1);
     world_populate(world);
-    world_submit(world, "name", "a", NULL);
+    world_submit(world, "name=a");
     world_until(world, "a", "running", 5000);
     world_advance(world, 1500);
     json_t *status = world_ask(world, "status", "");
@@ -526,7 +526,7 @@ START_TEST(lines_are_kept_and_asked_for_from_a_number_on) {
     struct world *world = world_new(1);
     char text[32];
     const char *line = text;
-    world_submit(world, "name", "a", NULL);
+    world_submit(world, "name=a");
     for (int i = 0; i < 2100; i++) {
         struct wire_message message = {.kind = WIRE_LOG};
         snprintf(text, sizeof text, "line %d", i);

@@ -17,15 +17,19 @@
 static char folder[64], path[128];
 
 static void make_folder(void) {
-    strcpy(folder, "/tmp/lagoon-store-XXXXXX");
+    snprintf(folder, sizeof folder, "/tmp/lagoon-store-XXXXXX");
     ck_assert_ptr_nonnull(mkdtemp(folder));
     snprintf(path, sizeof path, "%s/test.db", folder);
 }
 
 static void remove_folder(void) {
-    char command[160];
-    snprintf(command, sizeof command, "rm -rf '%s'", folder);
-    ck_assert_int_eq(system(command), 0);
+    static const char *const endings[] = {"", "-wal", "-shm", "-journal"};
+    for (size_t i = 0; i < sizeof endings / sizeof *endings; i++) {
+        char file[160];
+        snprintf(file, sizeof file, "%s/test.db%s", folder, endings[i]);
+        unlink(file);
+    }
+    ck_assert_int_eq(rmdir(folder), 0);
 }
 
 static struct store *open_store(const char *where) {
