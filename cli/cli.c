@@ -3,6 +3,8 @@
 #include <stdarg.h>
 #include <string.h>
 
+#include "common/wrap.h"
+
 #define X(symbol) extern const struct cli_command cmd_##symbol;
 #include "cli/command.def"
 #undef X
@@ -30,6 +32,19 @@ const struct cli_command *const *cli_commands(size_t *count) {
     *count = sizeof commands / sizeof *commands;
     return commands;
 }
+
+const struct cli_exit_meaning cli_exit_meanings[] = {
+    {CLI_EXIT_OK, "done"},
+    {CLI_EXIT_FAILED, "failed"},
+    {CLI_EXIT_USAGE, "wrong flags, files or keys"},
+    {CLI_EXIT_UNREACHABLE, "no coordinator answers"},
+    {CLI_EXIT_JOB_FAILED, "the job failed"},
+    {CLI_EXIT_JOB_CANCELLED, "the job was cancelled"},
+    {CLI_EXIT_TIMEOUT, "the time given with --timeout passed"},
+    {CLI_EXIT_NOT_FOUND, "no such job or file"},
+    {CLI_EXIT_INTERRUPTED, "interrupted"},
+    {0, NULL},
+};
 
 int cli_fail(const struct lg_error *error) {
     fprintf(stderr, "lagoon: %s\n", error->message[0] ? error->message : lg_status_text(error->status));
@@ -66,8 +81,10 @@ void cli_print_overview(FILE *out) {
 void cli_print_command_help(const struct cli_command *command, FILE *out) {
     fprintf(out, "lagoon %s: %s\n\nusage: lagoon %s%s%s [OPTIONS]\n", command->name, command->summary, command->name,
             command->arguments[0] ? " " : "", command->arguments);
-    if (command->details)
-        fprintf(out, "\n%s\n", command->details);
+    if (command->details) {
+        fputc('\n', out);
+        wrap_paragraphs(command->details, out);
+    }
     fprintf(out, "\noptions:\n");
     if (command->options)
         option_print_help(command->options, "", out);

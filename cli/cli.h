@@ -23,7 +23,15 @@ enum cli_exit {
     CLI_EXIT_JOB_CANCELLED = 5, /* ... or was cancelled */
     CLI_EXIT_TIMEOUT = 6,       /* --timeout passed */
     CLI_EXIT_NOT_FOUND = 7,     /* no such job */
+    CLI_EXIT_INTERRUPTED = 130, /* Ctrl-C */
 };
+
+struct cli_exit_meaning {
+    int code;
+    const char *text;
+};
+
+extern const struct cli_exit_meaning cli_exit_meanings[]; /* the last one's text is NULL */
 
 /* Options that every command takes. */
 struct cli_globals {

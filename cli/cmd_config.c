@@ -78,7 +78,7 @@ static int run_check(struct cli *cli, const void *own, int argc, char **argv) {
             cli_fail(&error);
             code = CLI_EXIT_USAGE;
         } else if (!cli->globals.json) {
-            printf("%s: a right %s file\n", argv[i], kind);
+            printf("%s: nothing wrong, as a %s file\n", argv[i], kind);
         }
     }
     if (cli->globals.json)

@@ -14,7 +14,7 @@
 #include "cli/table.h"
 #include "common/units.h"
 
-enum { WORKERS = 3, VICTIM = 2, INTERRUPTED_EXIT = 130 };
+enum { WORKERS = 3 };
 static const double KILL_AT = 0.3; /* of the samples */
 
 struct demo_options {
@@ -172,7 +172,7 @@ static int train(struct demo *demo, struct cli *cli, const struct demo_options *
     }
     json_decref(job);
     link_close(link);
-    return interrupted ? INTERRUPTED_EXIT : code;
+    return interrupted ? CLI_EXIT_INTERRUPTED : code;
 }
 
 static void introduce(const struct cluster *cluster) {
@@ -215,7 +215,7 @@ static int run(struct cli *cli, const void *own, int argc, char **argv) {
     cluster_stop(&demo.cluster, 5000);
     if (interrupted) {
         fprintf(stderr, "\nlagoon: interrupted; everything is stopped\n");
-        code = INTERRUPTED_EXIT;
+        code = CLI_EXIT_INTERRUPTED;
     }
     if (wanted->keep || (code != CLI_EXIT_OK && !interrupted))
         fprintf(stderr, "lagoon: the daemons' logs are in %s\n", dir);

@@ -1,4 +1,5 @@
 /* lagoon docs: the reference pages that are made from the tables, so that they cannot go stale. */
+#include <ctype.h>
 #include <errno.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -47,7 +48,53 @@ static void print_cli(FILE *out) {
 /* ---- man pages */
 
 static void man_head(const char *name, const char *section, const char *summary, FILE *out) {
-    fprintf(out, ".TH %s %s \"\" \"lagoon %s\"\n.SH NAME\n%s \\- %s\n", name, section, LAGOON_VERSION, name, summary);
+    fprintf(out, ".TH ");
+    for (const char *c = name; *c; c++)
+        fputc(toupper((unsigned char)*c), out);
+    fprintf(out, " %s \"\" \"lagoon %s\"\n.SH NAME\n%s \\- %s\n", section, LAGOON_VERSION, name, summary);
+}
+
+/* One line as roff takes it: no dot or quote may begin it, and backslashes and hyphens are escaped. */
+static void man_line(const char *line, size_t length, FILE *out) {
+    if (length > 0 && strchr(".'", line[0]))
+        fputs("\\&", out);
+    for (size_t i = 0; i < length; i++) {
+        if (strchr("\\-", line[i]))
+            fputs(line[i] == '-' ? "\\-" : "\\e", out);
+        else
+            fputc(line[i], out);
+    }
+    fputc('\n', out);
+}
+
+/* Paragraphs are filled; lines that begin with a space stay as they are, as in the terminal's help. */
+static void man_text(const char *text, FILE *out) {
+    bool as_it_is = false;
+    while (*text) {
+        size_t length = strcspn(text, "\n");
+        if (*text == ' ' && !as_it_is)
+            fprintf(out, ".nf\n");
+        else if (*text != ' ' && as_it_is)
+            fprintf(out, ".fi\n");
+        as_it_is = *text == ' ';
+        if (length > 0)
+            man_line(text, length, out);
+        else
+            fprintf(out, ".PP\n");
+        text += length + (text[length] == '\n');
+    }
+    if (as_it_is)
+        fprintf(out, ".fi\n");
+}
+
+static void man_exit_codes(FILE *out) {
+    fprintf(out, ".SH EXIT STATUS\n");
+    for (size_t i = 0; cli_exit_meanings[i].text; i++)
+        fprintf(out, ".TP\n.B %d\n%s\n", cli_exit_meanings[i].code, cli_exit_meanings[i].text);
+}
+
+static void man_see_also(const char *pages, FILE *out) {
+    fprintf(out, ".SH SEE ALSO\n%s\n", pages);
 }
 
 static void man_daemon(const char *name, const char *summary, const struct option_table *table, FILE *out) {
@@ -57,6 +104,7 @@ static void man_daemon(const char *name, const char *summary, const struct optio
                  ".TP\n.B \\-\\-check\nread everything, say whether it is right, and stop\n");
     option_print_man(table, "", out);
     fprintf(out, ".SH EXIT STATUS\n0 stopped as asked, 1 could not do its work, 2 wrong flags or configuration\n");
+    man_see_also(".BR lagoon (1)", out);
 }
 
 static void man_server(FILE *out) {
@@ -67,40 +115,43 @@ static void man_worker(FILE *out) {
     man_daemon("lagoon-worker", "trains jobs on this machine's devices", &worker_table, out);
 }
 
-static void man_text(const char *text, FILE *out) {
-    fprintf(out, ".nf\n");
-    for (const char *c = text; *c; c++) {
-        if (*c == '.' && (c == text || c[-1] == '\n'))
-            fputs("\\&", out);
-        fputs(*c == '\\' ? "\\e" : (char[]){*c, 0}, out);
-    }
-    fprintf(out, "\n.fi\n");
-}
-
 static void man_cli(FILE *out) {
     size_t count;
     const struct cli_command *const *commands = cli_commands(&count);
     man_head("lagoon", "1", "a parameter server for machines that are not alike", out);
     fprintf(out, ".SH SYNOPSIS\n.B lagoon\nCOMMAND [OPTIONS]\n.SH COMMANDS\n");
     for (size_t i = 0; i < count; i++) {
-        fprintf(out, ".SS lagoon %s %s\n%s\n", commands[i]->name, commands[i]->arguments, commands[i]->summary);
-        if (commands[i]->details)
+        fprintf(out, ".SS lagoon %s%s%s\n", commands[i]->name, commands[i]->arguments[0] ? " " : "",
+                commands[i]->arguments);
+        man_line(commands[i]->summary, strlen(commands[i]->summary), out);
+        if (commands[i]->details) {
+            fprintf(out, ".PP\n");
             man_text(commands[i]->details, out);
+        }
         if (commands[i]->options)
             option_print_man(commands[i]->options, "", out);
     }
     fprintf(out, ".SH OPTIONS OF EVERY COMMAND\n");
     option_print_man(&cli_global_table, "", out);
+    man_exit_codes(out);
+    man_see_also(".BR lagoon\\-server (8),\n.BR lagoon\\-worker (8),\n.BR lagoon\\-job (5)", out);
 }
 
 static void man_job(FILE *out) {
     man_head("lagoon-job", "5", "keys of job files", out);
+    fprintf(out, ".SH DESCRIPTION\n");
+    man_text("A job file is YAML and goes to the cluster with `lagoon submit FILE`. Nested mappings join with a dot; "
+             "unknown keys are refused.\n\n"
+             "  name: digits\n  model: {kind: cnn}\n  dataset: {kind: glyphs}\n  train: {batch: 32, epochs: 3}\n"
+             "  updater: {kind: adam}\n  lr: {base: 0.002, schedule: cosine}\n",
+             out);
     fprintf(out, ".SH KEYS\n");
-    option_print_man(&job_table, "", out);
+    option_print_man_keys(&job_table, "", out);
     for (size_t i = 0; registries_topics[i]; i++) {
         fprintf(out, ".SH %s\n", registries_topics[i]);
         registries_print(registries_topics[i], REGISTRIES_MAN, out);
     }
+    man_see_also(".BR lagoon (1)", out);
 }
 
 static const struct page {

@@ -85,7 +85,8 @@ static void look_at_cluster(const struct cli *cli) {
         return;
     }
     long long shards = field_integer(status, "shards", 0), workers = field_integer(status, "workers", 0);
-    finding(shards > 0, "cluster", "%lld shards on %lld servers%s", shards, field_integer(status, "servers", 0),
+    long long servers = field_integer(status, "servers", 0);
+    finding(shards > 0, "cluster", "%lld shards, %lld server%s%s", shards, servers, servers == 1 ? "" : "s",
             shards > 0 ? "" : "; start lagoon-server with this coordinator");
     finding(workers > 0, "workers", "%lld%s", workers,
             workers > 0 ? "" : "; start lagoon-worker with this coordinator");

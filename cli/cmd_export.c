@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "cli/export.h"
+#include "common/units.h"
 
 struct export_options {
     char output[OPTION_TEXT_BYTES];
@@ -21,7 +22,7 @@ static int run(struct cli *cli, const void *own, int argc, char **argv) {
     (void)argc;
     struct lg_error error = {0};
     struct export_summary summary;
-    char path[2 * OPTION_TEXT_BYTES];
+    char path[2 * OPTION_TEXT_BYTES], count[UNITS_TEXT_BYTES];
     if (wanted->output[0])
         snprintf(path, sizeof path, "%s", wanted->output);
     else
@@ -32,7 +33,8 @@ static int run(struct cli *cli, const void *own, int argc, char **argv) {
         printf("{\"file\": \"%s\", \"tensors\": %zu, \"parameters\": %llu}\n", path, summary.tensors,
                (unsigned long long)summary.parameters);
     else
-        printf("%s: %zu tensors, %llu parameters\n", path, summary.tensors, (unsigned long long)summary.parameters);
+        printf("%s: %zu tensors, %s parameters\n", path, summary.tensors,
+               units_count(summary.parameters, count, sizeof count));
     return CLI_EXIT_OK;
 }
 

@@ -6,8 +6,8 @@
 #include "client/job.h"
 
 static void print_exit_codes(void) {
-    printf("0  done\n1  failed\n2  wrong flags, files or keys\n3  no coordinator answers\n4  the job failed\n"
-           "5  the job was cancelled\n6  --timeout passed\n7  no such job\n130 interrupted\n");
+    for (size_t i = 0; cli_exit_meanings[i].text; i++)
+        printf("%3d  %s\n", cli_exit_meanings[i].code, cli_exit_meanings[i].text);
 }
 
 static bool print_command(const char *name) {
@@ -34,7 +34,7 @@ static int run(struct cli *cli, const void *own, int argc, char **argv) {
     } else if (strcmp(topic, "exit-codes") == 0) {
         print_exit_codes();
     } else if (strcmp(topic, "keys") == 0) {
-        option_print_help(&job_table, "", stdout);
+        option_print_keys(&job_table, "", stdout);
     } else if (!registries_print(topic, REGISTRIES_HELP, stdout) && !print_command(topic)) {
         return cli_complain(CLI_EXIT_USAGE, "no help on \"%s\"; `lagoon help` lists the topics", topic);
     }

@@ -29,17 +29,18 @@ static const struct option_table table_options = {"job", "options of `lagoon job
 static void print_head(const json_t *job) {
     char count[UNITS_TEXT_BYTES], all[UNITS_TEXT_BYTES], bytes[UNITS_TEXT_BYTES], rate[UNITS_TEXT_BYTES];
     const json_t *staleness = json_object_get(job, "staleness");
+    double now = field_number(job, "samples_per_second", 0);
     printf("job %lld \"%s\": %s%s%s\n", field_integer(job, "id", 0), field_text(job, "name", "?"),
            field_text(job, "state", "?"), field_text(job, "reason", "")[0] ? ", " : "", field_text(job, "reason", ""));
     printf("  parameters   %s in %lld tensors, %s\n",
            units_count((uint64_t)field_integer(job, "parameters", 0), count, sizeof count),
            (long long)json_array_size(json_object_get(job, "tensors")),
            units_bytes((uint64_t)field_integer(job, "bytes", 0), bytes, sizeof bytes));
-    printf("  progress     epoch %lld of %lld, %s of %s samples, %s samples/s\n", field_integer(job, "epoch", 0),
+    printf("  progress     epoch %lld of %lld, %s of %s samples%s%s%s\n", field_integer(job, "epoch", 0),
            field_integer(job, "epochs", 0),
            units_count((uint64_t)field_integer(job, "samples_applied", 0), count, sizeof count),
-           units_count((uint64_t)field_integer(job, "samples_total", 0), all, sizeof all),
-           units_rate(field_number(job, "samples_per_second", 0), rate, sizeof rate));
+           units_count((uint64_t)field_integer(job, "samples_total", 0), all, sizeof all), now > 0 ? ", " : "",
+           now > 0 ? units_rate(now, rate, sizeof rate) : "", now > 0 ? " samples/s" : "");
     printf("  staleness    mean %.2f, p99 %lld, max %lld; weight mean %.3f\n", field_number(staleness, "mean", 0),
            field_integer(staleness, "p99", 0), field_integer(staleness, "max", 0), field_number(job, "weight_mean", 0));
     printf("  lost work    %lld slices taken over, %lld trainers restarted, %lld samples dropped by policy\n",
@@ -63,8 +64,8 @@ static void print_trainers(const json_t *job) {
         table_cell(&table, row, 4, "%lld", field_integer(row_json, "steps", 0));
         table_cell(&table, row, 5, "%s",
                    units_count((uint64_t)field_integer(row_json, "samples", 0), count, sizeof count));
-        table_cell(&table, row, 6, "%s",
-                   units_rate(field_number(row_json, "samples_per_second", 0), rate, sizeof rate));
+        double now = field_number(row_json, "samples_per_second", 0);
+        table_cell(&table, row, 6, "%s", now > 0 ? units_rate(now, rate, sizeof rate) : "-");
         table_cell(&table, row, 7, "%.1f s", field_number(row_json, "compute_seconds", 0));
         table_cell(&table, row, 8, "%.1f s", field_number(row_json, "communication_seconds", 0));
     }
@@ -76,13 +77,15 @@ static void print_evaluations(const json_t *job) {
     struct table table;
     json_t *entry;
     size_t i;
+    char count[UNITS_TEXT_BYTES];
     table_init(&table, (const char *const[]){">EPOCH", ">LOSS", ">ACCURACY", ">PREDICTIONS", NULL});
     json_array_foreach(json_object_get(job, "evaluations"), i, entry) {
         size_t row = table_row(&table);
         table_cell(&table, row, 0, "%lld", field_integer(entry, "epoch", 0));
         table_cell(&table, row, 1, "%.4f", field_number(entry, "loss", 0));
         table_cell(&table, row, 2, "%.2f %%", 100 * field_number(entry, "accuracy", 0));
-        table_cell(&table, row, 3, "%lld", field_integer(entry, "predictions", 0));
+        units_count((uint64_t)field_integer(entry, "predictions", 0), count, sizeof count);
+        table_cell(&table, row, 3, "%s", count);
     }
     printf("\n");
     table_print(&table, "no evaluation yet", stdout);
@@ -92,6 +95,7 @@ static void print_ledger(const json_t *job) {
     struct table table;
     json_t *entry;
     size_t i;
+    char count[UNITS_TEXT_BYTES];
     if (json_array_size(json_object_get(job, "ledger")) == 0)
         return;
     table_init(&table,
@@ -100,8 +104,10 @@ static void print_ledger(const json_t *job) {
         size_t row = table_row(&table);
         table_cell(&table, row, 0, "%lld", field_integer(entry, "shard", 0));
         table_cell(&table, row, 1, "%lld", field_integer(entry, "epoch", 0));
-        table_cell(&table, row, 2, "%lld", field_integer(entry, "samples_least", 0));
-        table_cell(&table, row, 3, "%lld", field_integer(entry, "samples_most", 0));
+        units_count((uint64_t)field_integer(entry, "samples_least", 0), count, sizeof count);
+        table_cell(&table, row, 2, "%s", count);
+        units_count((uint64_t)field_integer(entry, "samples_most", 0), count, sizeof count);
+        table_cell(&table, row, 3, "%s", count);
         table_cell(&table, row, 4, "%lld", field_integer(entry, "dropped", 0));
     }
     printf("\nsamples as the shards' own ledgers count them, per unit:\n");

@@ -30,19 +30,27 @@ static int list(const struct cli *cli, const char *what, const char *job, void (
 static void print_status(const json_t *document) {
     char used[UNITS_TEXT_BYTES], all[UNITS_TEXT_BYTES], uptime[UNITS_TEXT_BYTES];
     const json_t *coordinator = json_object_get(document, "coordinator");
+    long long uptime_s = field_integer(coordinator, "uptime_s", 0);
     json_t *count;
     const char *state;
-    printf("coordinator  %s, up %s, version %s, stats at %s\n", field_text(coordinator, "address", "?"),
-           units_duration(1000 * field_integer(coordinator, "uptime_s", 0), uptime, sizeof uptime),
+    snprintf(uptime, sizeof uptime, "%lld s", uptime_s);
+    if (uptime_s >= 60)
+        units_duration(1000 * uptime_s, uptime, sizeof uptime);
+    printf("coordinator  %s, up %s, version %s, stats at %s\n", field_text(coordinator, "address", "?"), uptime,
            field_text(coordinator, "version", "?"), field_text(coordinator, "http", "-"));
     printf("servers      %lld with %lld shards, %s of %s in use\n", field_integer(document, "servers", 0),
            field_integer(document, "shards", 0),
            units_bytes((uint64_t)field_integer(document, "memory_used_bytes", 0), used, sizeof used),
            units_bytes((uint64_t)field_integer(document, "memory_bytes", 0), all, sizeof all));
-    printf("workers      %lld\njobs        ", field_integer(document, "workers", 0));
-    json_object_foreach(json_object_get(document, "jobs"), state, count) if (json_integer_value(count) > 0)
-        printf(" %lld %s", (long long)json_integer_value(count), state);
-    printf("\n");
+    printf("workers      %lld\njobs         ", field_integer(document, "workers", 0));
+    const char *gap = "";
+    json_object_foreach(json_object_get(document, "jobs"), state, count) {
+        if (json_integer_value(count) == 0)
+            continue;
+        printf("%s%lld %s", gap, (long long)json_integer_value(count), state);
+        gap = ", ";
+    }
+    printf("%s\n", gap[0] ? "" : "none");
 }
 
 static int run_status(struct cli *cli, const void *own, int argc, char **argv) {
@@ -77,8 +85,12 @@ static void print_jobs(const json_t *document) {
         table_cell(&table, row, 2, "%s", field_text(job, "state", "?"));
         table_cell(&table, row, 3, "%lld/%lld", field_integer(job, "epoch", 0), field_integer(job, "epochs", 0));
         table_cell(&table, row, 4, "%.1f %%", total > 0 ? 100 * field_number(job, "samples_applied", 0) / total : 0);
-        table_cell(&table, row, 5, "%s", units_rate(field_number(job, "samples_per_second", 0), rate, sizeof rate));
-        table_cell(&table, row, 6, "%.4f", field_number(job, "loss", 0));
+        double now = field_number(job, "samples_per_second", 0);
+        table_cell(&table, row, 5, "%s", now > 0 ? units_rate(now, rate, sizeof rate) : "-");
+        if (field_number(job, "samples_applied", 0) > 0)
+            table_cell(&table, row, 6, "%.4f", field_number(job, "loss", 0));
+        else
+            table_cell(&table, row, 6, "-");
         percent_cell(&table, row, 7, json_object_get(job, "accuracy"));
         const json_t *trainers = json_object_get(job, "trainers");
         table_cell(&table, row, 8, "%lld",
@@ -140,6 +152,7 @@ static void print_shard_job(struct table *table, const json_t *shard, const json
     table_cell(table, row, 1, "%s", field_text(shard, "server", "?"));
     table_cell(table, row, 2, "%s", field_text(shard, "endpoint", "?"));
     table_cell(table, row, 3, "%s", field_text(shard, "state", "?"));
+    table_cell(table, row, 12, "%s", field_text(shard, "http", ""));
     if (!job)
         return;
     table_cell(table, row, 4, "%s", field_text(job, "name", "?"));
@@ -159,7 +172,7 @@ static void print_shards(const json_t *document) {
     json_t *shard, *job;
     size_t i, j;
     table_init(&table, (const char *const[]){">SHARD", "SERVER", "ENDPOINT", "STATE", "JOB", ">UNITS", ">MEMORY",
-                                             ">PUSHES", ">STALENESS", ">P99", ">MAX", ">WEIGHT", NULL});
+                                             ">PUSHES", ">STALENESS", ">P99", ">MAX", ">WEIGHT", "STATS", NULL});
     json_array_foreach(document, i, shard) {
         const json_t *jobs = json_object_get(shard, "jobs");
         if (json_array_size(jobs) == 0)

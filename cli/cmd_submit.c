@@ -39,7 +39,7 @@ static enum lg_status submit(struct link *link, const struct config *config, boo
 }
 
 static void announce(const struct cli *cli, const struct wire_submit_reply *reply, bool follows) {
-    for (size_t i = 0; i < reply->warning_count; i++)
+    for (size_t i = 0; i < reply->warning_count && !follows; i++) /* the history has them too */
         fprintf(stderr, "lagoon: warning: %s\n", reply->warnings[i]);
     if (cli->globals.json && !follows)
         printf("{\"job\": %llu, \"name\": \"%s\"}\n", (unsigned long long)reply->job, reply->name);

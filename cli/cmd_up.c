@@ -4,9 +4,11 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "cli/cluster.h"
+#include "cli/link.h"
 #include "cli/table.h"
 
 struct up_options {
@@ -43,6 +45,44 @@ static enum lg_status refuse_second(const struct cli *cli, struct lg_error *erro
     return LG_OK;
 }
 
+/* Whether the coordinator lists `member` as alive among its servers or workers. */
+static bool is_listed(const json_t *rows, const struct cluster_member *member) {
+    json_t *row;
+    size_t i;
+    json_array_foreach(rows, i, row) {
+        if (field_integer(row, "pid", 0) == member->pid && strcmp(field_text(row, "state", ""), "alive") == 0)
+            return true;
+    }
+    return false;
+}
+
+/* Daemons listen before the coordinator knows them; the next command shall find them all. */
+static enum lg_status await_members(const struct cluster *cluster, struct lg_error *error) {
+    enum { LOOKS = 500, LOOK_MS = 20 };
+    static const char *const lists[] = {"servers", "workers"};
+    struct link *link = NULL;
+    const char *missing = "";
+    enum lg_status status = link_open(cluster->coordinator, &link, error);
+    for (int look = 0; status == LG_OK && missing && look < LOOKS; look++) {
+        json_t *rows[2] = {NULL, NULL};
+        missing = NULL;
+        for (int i = 0; i < 2 && status == LG_OK; i++)
+            status = link_query(link, lists[i], "", 0, &rows[i], NULL, error);
+        for (size_t i = 1; i < cluster->count; i++) /* after the coordinator */
+            if (!is_listed(rows[0], &cluster->members[i]) && !is_listed(rows[1], &cluster->members[i]))
+                missing = cluster->members[i].name;
+        json_decref(rows[0]);
+        json_decref(rows[1]);
+        if (missing)
+            nanosleep(&(struct timespec){0, LOOK_MS * 1000000L}, NULL);
+    }
+    link_close(link);
+    if (status == LG_OK && missing)
+        return lg_fail(error, LG_TIMEOUT, "%s runs but has not registered after 10 s; its log is %.400s/%s.log",
+                       missing, cluster->dir, missing);
+    return status;
+}
+
 static void print_cluster(const struct cli *cli, const struct cluster *cluster) {
     struct table text;
     table_init(&text, (const char *const[]){"DAEMON", ">PID", "STATS", NULL});
@@ -74,10 +114,15 @@ static int run_up(struct cli *cli, const void *own, int argc, char **argv) {
     enum lg_status status = refuse_second(cli, &error);
     if (status == LG_OK)
         status = cluster_start(&cluster, cli->state_dir, &plan, &error);
-    if (status == LG_OK && (status = cluster_save(&cluster, &error)) != LG_OK)
-        cluster_stop(&cluster, 2000);
     if (status != LG_OK)
         return cli_fail(&error);
+    status = await_members(&cluster, &error);
+    if (status == LG_OK)
+        status = cluster_save(&cluster, &error);
+    if (status != LG_OK) {
+        cluster_stop(&cluster, 2000);
+        return cli_fail(&error);
+    }
     if (cli->globals.json)
         printf("{\"coordinator\": \"%s\", \"members\": %zu, \"state_dir\": \"%s\"}\n", cluster.coordinator,
                cluster.count, cli->state_dir);

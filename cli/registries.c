@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "common/wrap.h"
 #include "server/policy.h"
 #include "server/updater.h"
 #include "worker/dataset.h"
@@ -17,18 +18,19 @@ static void print_entry(const char *name, const char *summary, const char *formu
         fprintf(out, "\n#### `%s`\n\n%s%s%s%s\n\n", name, summary, formula ? ": `" : "", formula ? formula : "",
                 formula ? "`" : "");
     else
-        fprintf(out, ".SS %s\n%s\n.br\n%s\n", name, summary, formula ? formula : "");
+        fprintf(out, ".SS %s\n%s\n%s%s%s", name, summary, formula ? ".br\n" : "", formula ? formula : "",
+                formula ? "\n" : "");
 }
 
 static void print_options(const struct option_table *table, const char *prefix, enum registries_form form, FILE *out) {
     if (table->count == 0)
         return;
     if (form == REGISTRIES_HELP)
-        option_print_help(table, prefix, out);
+        option_print_keys(table, prefix, out);
     else if (form == REGISTRIES_MARKDOWN)
         option_print_markdown(table, prefix, out);
     else
-        option_print_man(table, prefix, out);
+        option_print_man_keys(table, prefix, out);
 }
 
 static void param_heading(size_t count, enum registries_form form, FILE *out) {
@@ -36,14 +38,25 @@ static void param_heading(size_t count, enum registries_form form, FILE *out) {
         fprintf(out, "| key | default | range | meaning |\n|---|---|---|---|\n");
 }
 
-static void print_param(const char *prefix, const char *name, double fallback, double least, double most,
-                        const char *help, enum registries_form form, FILE *out) {
-    if (form == REGISTRIES_HELP)
-        fprintf(out, "  %s%s  %s (default %g, %g to %g)\n", prefix, name, help, fallback, least, most);
-    else if (form == REGISTRIES_MARKDOWN)
-        fprintf(out, "| `%s%s` | `%g` | %g … %g | %s |\n", prefix, name, fallback, least, most, help);
-    else
-        fprintf(out, ".TP\n.B %s%s\n%s (default %g, %g to %g)\n", prefix, name, help, fallback, least, most);
+struct param {
+    const char *prefix, *name, *help;
+    double fallback, least, most;
+};
+
+static void print_param(const struct param *param, enum registries_form form, FILE *out) {
+    enum { COLUMN = 34 };
+    char text[512];
+    snprintf(text, sizeof text, "%s (default %g, %g to %g)", param->help, param->fallback, param->least, param->most);
+    if (form == REGISTRIES_HELP) {
+        int width = fprintf(out, "  %s%s NUMBER", param->prefix, param->name);
+        fprintf(out, "%*s", width < COLUMN ? COLUMN - width : 1, "");
+        wrap_words(text, width < COLUMN ? COLUMN : width + 1, COLUMN, out);
+    } else if (form == REGISTRIES_MARKDOWN) {
+        fprintf(out, "| `%s%s` | `%g` | %g … %g | %s |\n", param->prefix, param->name, param->fallback, param->least,
+                param->most, param->help);
+    } else {
+        fprintf(out, ".TP\n\\fB%s%s\\fR \\fINUMBER\\fR\n%s\n", param->prefix, param->name, text);
+    }
 }
 
 static void print_models(enum registries_form form, FILE *out) {
@@ -72,7 +85,9 @@ static void print_updaters(enum registries_form form, FILE *out) {
         param_heading(all[i]->param_count, form, out);
         for (size_t j = 0; j < all[i]->param_count; j++) {
             const struct updater_param *param = &all[i]->params[j];
-            print_param("updater.", param->name, param->fallback, param->least, param->most, param->help, form, out);
+            print_param(
+                &(struct param){"updater.", param->name, param->help, param->fallback, param->least, param->most}, form,
+                out);
         }
     }
 }
@@ -85,7 +100,9 @@ static void print_policies(enum registries_form form, FILE *out) {
         param_heading(all[i]->param_count, form, out);
         for (size_t j = 0; j < all[i]->param_count; j++) {
             const struct policy_param *param = &all[i]->params[j];
-            print_param("staleness.", param->name, param->fallback, param->least, param->most, param->help, form, out);
+            print_param(
+                &(struct param){"staleness.", param->name, param->help, param->fallback, param->least, param->most},
+                form, out);
         }
     }
 }

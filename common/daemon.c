@@ -5,6 +5,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/wrap.h"
+
 struct request {
     const char *file;
     bool help, version, check;
@@ -17,7 +19,8 @@ void daemon_print_help(const struct daemon_program *program, FILE *out) {
                  "      --help         this text\n"
                  "      --version      the version\n\noptions:\n");
     option_print_help(program->table, "", out);
-    fprintf(out, "\nexit codes: 0 stopped as asked, 1 could not do its work, 2 wrong flags or configuration\n");
+    fputc('\n', out);
+    wrap_words("exit codes: 0 stopped as asked, 1 could not do its work, 2 wrong flags or configuration", 0, 2, out);
 }
 
 /* Takes the flags that every daemon has out of argv. */

@@ -74,12 +74,16 @@ LG_MUST_CHECK enum lg_status option_take_flags_of(const struct option_table *con
                                                   size_t count, int *argc, char **argv, struct config *config,
                                                   struct lg_error *error);
 
-/* "  --http.port INT   port of the stats endpoint, 0 picks one (default 0)" for each option. */
+/* "  --http.port INT   port of the stats endpoint, 0 picks one (default 0)" for each option, in lines that fit a
+ * terminal. */
 void option_print_help(const struct option_table *table, const char *prefix, FILE *out);
+/* The same for keys of a file, without dashes. */
+void option_print_keys(const struct option_table *table, const char *prefix, FILE *out);
 /* A Markdown table: key, type, default, range, meaning. */
 void option_print_markdown(const struct option_table *table, const char *prefix, FILE *out);
-/* man(7) .TP entries. */
+/* man(7) .TP entries of flags, and of keys without dashes. */
 void option_print_man(const struct option_table *table, const char *prefix, FILE *out);
+void option_print_man_keys(const struct option_table *table, const char *prefix, FILE *out);
 /* A commented YAML file with every option at its default. */
 void option_print_yaml(const struct option_table *table, const char *prefix, FILE *out);
 

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "common/option_value.h"
+#include "common/wrap.h"
 
 static const char *or_empty(const char *prefix) {
     return prefix ? prefix : "";
@@ -44,30 +45,42 @@ static bool unit_matters(const struct option *option) {
     return option->unit && option->type != OPTION_BYTES && option->type != OPTION_DURATION;
 }
 
-static void print_default(const struct option *option, FILE *out) {
+enum { HELP_BYTES = 1024 };
+
+/* The help of an option, then " (default 8080)" or " (required)"; nothing more for a switch that is off. */
+static void help_text(const struct option *option, char text[HELP_BYTES]) {
+    const char *unit = unit_matters(option) ? option->unit : "";
     if (!option->fallback)
-        fprintf(out, "required");
-    else if (option->fallback[0])
-        fprintf(out, "default %s%s%s", option->fallback, unit_matters(option) ? " " : "",
-                unit_matters(option) ? option->unit : "");
+        snprintf(text, HELP_BYTES, "%s (required)", option->help);
+    else if (option->fallback[0] && !(option->type == OPTION_BOOL && strcmp(option->fallback, "false") == 0))
+        snprintf(text, HELP_BYTES, "%s (default %s%s%s)", option->help, option->fallback, unit[0] ? " " : "", unit);
     else
-        fprintf(out, "default empty");
+        snprintf(text, HELP_BYTES, "%s", option->help);
 }
 
-void option_print_help(const struct option_table *table, const char *prefix, FILE *out) {
+/* Names in the left column, with `dashes` before them; help in the right one. */
+static void print_list(const struct option_table *table, const char *dashes, const char *prefix, FILE *out) {
     enum { COLUMN = 34 };
     for (size_t i = 0; i < table->count; i++) {
         const struct option *option = &table->options[i];
         const char *word = value_word(option);
-        int width = fprintf(out, "  --%s%s%s%s", or_empty(prefix), option->key, word[0] ? " " : "", word);
+        char text[HELP_BYTES];
+        int width = fprintf(out, "  %s%s%s%s%s", dashes, or_empty(prefix), option->key, word[0] ? " " : "", word);
         if (width < COLUMN)
             fprintf(out, "%*s", COLUMN - width, "");
         else
             fprintf(out, "\n%*s", COLUMN, "");
-        fprintf(out, "%s (", option->help);
-        print_default(option, out);
-        fprintf(out, ")\n");
+        help_text(option, text);
+        wrap_words(text, COLUMN, COLUMN, out);
     }
+}
+
+void option_print_help(const struct option_table *table, const char *prefix, FILE *out) {
+    print_list(table, "--", prefix, out);
+}
+
+void option_print_keys(const struct option_table *table, const char *prefix, FILE *out) {
+    print_list(table, "", prefix, out);
 }
 
 /* Writes `text` with '|' escaped, as a Markdown table cell needs. */
@@ -135,10 +148,12 @@ static void print_roff(const char *text, FILE *out) {
     }
 }
 
-void option_print_man(const struct option_table *table, const char *prefix, FILE *out) {
+static void print_man(const struct option_table *table, const char *dashes, const char *prefix, FILE *out) {
     for (size_t i = 0; i < table->count; i++) {
         const struct option *option = &table->options[i];
-        fprintf(out, ".TP\n\\fB\\-\\-");
+        char text[HELP_BYTES];
+        fprintf(out, ".TP\n\\fB");
+        print_roff(dashes, out);
         print_roff(or_empty(prefix), out);
         print_roff(option->key, out);
         fprintf(out, "\\fR");
@@ -148,11 +163,18 @@ void option_print_man(const struct option_table *table, const char *prefix, FILE
             fprintf(out, "\\fR");
         }
         fprintf(out, "\n\\&");
-        print_roff(option->help, out);
-        fprintf(out, " (");
-        print_default(option, out);
-        fprintf(out, ").\n");
+        help_text(option, text);
+        print_roff(text, out);
+        fprintf(out, ".\n");
     }
+}
+
+void option_print_man(const struct option_table *table, const char *prefix, FILE *out) {
+    print_man(table, "--", prefix, out);
+}
+
+void option_print_man_keys(const struct option_table *table, const char *prefix, FILE *out) {
+    print_man(table, "", prefix, out);
 }
 
 /* ---- YAML */

@@ -152,9 +152,10 @@ static json_t *shards_document(const struct coordinator *core) {
     for (size_t i = 0; i < core->members.count; i++) {
         const struct member *server = core->members.items[i];
         for (size_t s = 0; server->kind == WIRE_MEMBER_SERVER && s < server->shard_count; s++)
-            json_array_append_new(rows, json_pack("{s:o, s:s, s:s, s:s, s:o}", "shard", query_number(server->shards[s]),
-                                                  "server", server->title, "endpoint", server->endpoints[s], "state",
-                                                  member_state(server), "jobs", shard_jobs(core, server->shards[s])));
+            json_array_append_new(rows, json_pack("{s:o, s:s, s:s, s:s, s:s, s:o}", "shard",
+                                                  query_number(server->shards[s]), "server", server->title, "endpoint",
+                                                  server->endpoints[s], "state", member_state(server), "http",
+                                                  server->http, "jobs", shard_jobs(core, server->shards[s])));
     }
     return rows;
 }

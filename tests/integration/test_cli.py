@@ -52,7 +52,7 @@ class Basics(unittest.TestCase):
         for file in files:
             name = os.path.basename(file)
             kind = {"coordinator.yaml": "server", "server.yaml": "server", "worker.yaml": "worker"}.get(name, "job")
-            self.assertIn("%s: a right %s file" % (file, kind), done.stdout)
+            self.assertIn("%s: nothing wrong, as a %s file" % (file, kind), done.stdout)
 
     def test_shown_configuration_is_right(self):
         for kind in ("server", "worker", "job"):

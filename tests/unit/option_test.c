@@ -346,16 +346,23 @@ END_TEST
 
 START_TEST(help_markdown_and_man) {
     char *help = printed(option_print_help, &sample_table, "");
-    ck_assert_ptr_nonnull(strstr(help, "  --http.port INT                 port of the stats endpoint, 0 picks one "
-                                       "(default 8080)\n"));
-    ck_assert_ptr_nonnull(strstr(help, "  --fast                          skip the slow part (default false)\n"));
+    ck_assert_ptr_nonnull(strstr(help, "  --http.port INT                 port of the stats endpoint, 0 picks one\n"
+                                       "                                  (default 8080)\n"));
+    ck_assert_ptr_nonnull(strstr(help, "  --fast                          skip the slow part\n"));
     free(help);
+    char *keys = printed(option_print_keys, &required_table, "data.");
+    ck_assert_str_eq(keys, "  data.path TEXT                  the data folder (required)\n"
+                           "  data.kind idx|csv               the format (default idx)\n");
+    free(keys);
     char *markdown = printed(option_print_markdown, &sample_table, "s.");
     ck_assert_ptr_nonnull(strstr(markdown, "| `s.http.port` | integer | `8080` | from 0 to 65535 | port of"));
     ck_assert_ptr_nonnull(strstr(markdown, "| `s.mode` | choice | `async` | `async`, `ssp`, `bsp` | the"));
     free(markdown);
     char *man = printed(option_print_man, &required_table, "data.");
     ck_assert_ptr_nonnull(strstr(man, ".TP\n\\fB\\-\\-data.path\\fR \\fITEXT\\fR\n\\&the data folder (required).\n"));
+    free(man);
+    man = printed(option_print_man_keys, &required_table, "data.");
+    ck_assert_ptr_nonnull(strstr(man, ".TP\n\\fBdata.path\\fR \\fITEXT\\fR\n\\&the data folder (required).\n"));
     free(man);
 }
 END_TEST
