@@ -118,8 +118,9 @@ static void print_history(const json_t *job) {
     json_t *entry;
     size_t i;
     printf("\nhistory:\n");
-    json_array_foreach(json_object_get(job, "history"), i, entry)
+    json_array_foreach(json_object_get(job, "history"), i, entry) {
         printf("  %s  %s\n", field_text(entry, "at", ""), field_text(entry, "text", ""));
+    }
 }
 
 static int run(struct cli *cli, const void *own, int argc, char **argv) {

@@ -120,8 +120,11 @@ static void print_workers(const json_t *document) {
         json_t *device;
         char devices[TABLE_CELL_BYTES] = "";
         size_t used = 0;
-        json_array_foreach(json_object_get(worker, "devices"), d, device) if (used < sizeof devices) used +=
-            (size_t)snprintf(devices + used, sizeof devices - used, "%s%s", d ? "," : "", json_string_value(device));
+        json_array_foreach(json_object_get(worker, "devices"), d, device) {
+            if (used < sizeof devices)
+                used += (size_t)snprintf(devices + used, sizeof devices - used, "%s%s", d ? "," : "",
+                                         json_string_value(device));
+        }
         table_cell(&table, row, 0, "%lld", field_integer(worker, "member", 0));
         table_cell(&table, row, 1, "%s", field_text(worker, "name", "?"));
         table_cell(&table, row, 2, "%s", field_text(worker, "state", "?"));
@@ -177,7 +180,9 @@ static void print_shards(const json_t *document) {
         const json_t *jobs = json_object_get(shard, "jobs");
         if (json_array_size(jobs) == 0)
             print_shard_job(&table, shard, NULL);
-        json_array_foreach(jobs, j, job) print_shard_job(&table, shard, job);
+        json_array_foreach(jobs, j, job) {
+            print_shard_job(&table, shard, job);
+        }
     }
     table_print(&table, "no shards; start `lagoon-server` on any machine that reaches the coordinator", stdout);
 }
