@@ -89,12 +89,12 @@ static void send_beat(struct process *process) {
     struct wire_message message = {.kind = WIRE_BEAT, .request = 1};
     struct wire_beat *beat = &message.beat;
     *beat = (struct wire_beat){.member = process->member, .instance = process->instance, .stats = stats};
-    for (size_t i = 0; i < process->shard_count; i++) {
-        struct hosted_shard *shard = &process->shards[i];
-        for (size_t j = 0; j < shard->stat_count && beat->stat_count < WIRE_STATS_MAX; j++)
-            stats[beat->stat_count++] = shard->stats[j];
-        beat->memory_used_bytes += shard->memory_bytes;
-    }
+    for (size_t i = 0; i < process->shard_count; i++)
+        beat->memory_used_bytes += process->shards[i].memory_bytes;
+    for (size_t j = 0; j < JOBS_PER_SHARD_MAX; j++) /* the newest job of every shard, then the next */
+        for (size_t i = 0; i < process->shard_count && beat->stat_count < WIRE_STATS_MAX; i++)
+            if (j < process->shards[i].stat_count)
+                stats[beat->stat_count++] = process->shards[i].stats[j];
     link_send(process, &message);
 }
 

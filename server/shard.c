@@ -200,7 +200,7 @@ void shard_show_memory(struct shard *shard) {
 size_t shard_stats(const struct shard *shard, struct wire_shard_job_stats *stats, size_t capacity) {
     size_t count = shard->job_count < capacity ? shard->job_count : capacity;
     for (size_t i = 0; i < count; i++) {
-        const struct shard_job *job = shard->jobs[i];
+        const struct shard_job *job = shard->jobs[shard->job_count - 1 - i];
         const struct tally *tally = &job->tally;
         stats[i] = (struct wire_shard_job_stats){
             .job = job->id,

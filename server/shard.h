@@ -90,7 +90,8 @@ void shard_refuse(struct shard *shard, uint64_t route, uint64_t request, const s
 LG_MUST_CHECK enum lg_status shard_replay(struct shard *shard, const struct shard_decision *decision,
                                           const struct wire_message *push, struct lg_error *error);
 
-/* Fills one entry per job; returns how many. */
+/* Fills one entry per job, the newest first: ended ones, whose values are kept, are left out where there is no room.
+ * Returns how many. */
 size_t shard_stats(const struct shard *shard, struct wire_shard_job_stats *stats, size_t capacity);
 /* Parameters + state held now. */
 uint64_t shard_memory_bytes(const struct shard *shard);

@@ -232,7 +232,8 @@ void shard_handle_job_close(struct shard *shard, const struct shard_input *input
         if (shard->jobs[i]->id != close->job)
             continue;
         struct shard_job *job = shard->jobs[i];
-        shard->jobs[i] = shard->jobs[--shard->job_count];
+        shard->job_count--; /* the order stays: by age */
+        memmove(&shard->jobs[i], &shard->jobs[i + 1], (shard->job_count - i) * sizeof(struct shard_job *));
         shard_job_free(shard, job);
         shard_show_memory(shard);
         break;

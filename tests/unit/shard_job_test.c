@@ -48,6 +48,36 @@ START_TEST(another_job_under_the_number_is_refused) {
 }
 END_TEST
 
+static void open_another(uint64_t job) {
+    const struct wire_message open = {.kind = WIRE_JOB_OPEN,
+                                      .tensors = bench.tensors,
+                                      .tensor_count = bench.tensor_count,
+                                      .placement = bench.placement,
+                                      .placement_count = bench.placement_count,
+                                      .job_open = {.job = job,
+                                                   .name = "another",
+                                                   .shard = BENCH_INDEX,
+                                                   .epoch = BENCH_EPOCH,
+                                                   .map_version = BENCH_MAP,
+                                                   .train_samples = BENCH_SAMPLES}};
+    ck_assert_uint_eq(shard_bench_send(&bench, SHARD_ROUTE_CONTROL, &open)->status, LG_OK);
+}
+
+/* Where not all jobs fit into a report, old ones are left out, also after one was closed. */
+START_TEST(statistics_tell_of_the_newest_jobs_first) {
+    struct wire_shard_job_stats stats[3];
+    shard_bench_start(&bench);
+    for (uint64_t job = 1001; job <= 1003; job++)
+        open_another(job);
+    ck_assert_uint_eq(close_job()->status, LG_OK);
+    ck_assert_uint_eq(shard_stats(bench.shard, stats, 2), 2);
+    ck_assert_uint_eq(stats[0].job, 1003);
+    ck_assert_uint_eq(stats[1].job, 1002);
+    ck_assert_uint_eq(shard_stats(bench.shard, stats, 3), 3);
+    ck_assert_uint_eq(stats[2].job, 1001);
+}
+END_TEST
+
 START_TEST(only_the_units_placed_here_are_here) {
     bench.placement[1] = 1; /* somebody else's slot */
     start_training();
@@ -209,6 +239,7 @@ int main(void) {
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_test(tests, the_same_open_again_changes_nothing);
     tcase_add_test(tests, another_job_under_the_number_is_refused);
+    tcase_add_test(tests, statistics_tell_of_the_newest_jobs_first);
     tcase_add_test(tests, only_the_units_placed_here_are_here);
     tcase_add_test(tests, a_job_without_units_here_is_fine);
     tcase_add_test(tests, memory_is_admitted_by_bytes);
