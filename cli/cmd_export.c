@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "cli/export.h"
+#include "cli/table.h"
 #include "common/units.h"
 
 struct export_options {
@@ -30,8 +31,8 @@ static int run(struct cli *cli, const void *own, int argc, char **argv) {
     if (export_job(cli, argv[0], path, &summary, &error) != LG_OK)
         return cli_fail(&error);
     if (cli->globals.json)
-        printf("{\"file\": \"%s\", \"tensors\": %zu, \"parameters\": %llu}\n", path, summary.tensors,
-               (unsigned long long)summary.parameters);
+        print_document(json_pack("{s:s, s:I, s:I}", "file", path, "tensors", (json_int_t)summary.tensors, "parameters",
+                                 (json_int_t)summary.parameters));
     else
         printf("%s: %zu tensors, %s parameters\n", path, summary.tensors,
                units_count(summary.parameters, count, sizeof count));

@@ -124,8 +124,8 @@ static int run_up(struct cli *cli, const void *own, int argc, char **argv) {
         return cli_fail(&error);
     }
     if (cli->globals.json)
-        printf("{\"coordinator\": \"%s\", \"members\": %zu, \"state_dir\": \"%s\"}\n", cluster.coordinator,
-               cluster.count, cli->state_dir);
+        print_document(json_pack("{s:s, s:I, s:s}", "coordinator", cluster.coordinator, "members",
+                                 (json_int_t)cluster.count, "state_dir", cli->state_dir));
     else
         print_cluster(cli, &cluster);
     return CLI_EXIT_OK;

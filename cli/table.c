@@ -89,3 +89,8 @@ void print_json(const json_t *document, FILE *out) {
     json_dumpf(document, out, JSON_INDENT(2) | JSON_PRESERVE_ORDER | JSON_ENCODE_ANY);
     fputc('\n', out);
 }
+
+void print_document(json_t *document) {
+    print_json(document, stdout);
+    json_decref(document);
+}

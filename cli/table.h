@@ -28,5 +28,7 @@ long long field_integer(const json_t *object, const char *key, long long fallbac
 
 /* Pretty-prints a document with a final newline. */
 void print_json(const json_t *document, FILE *out);
+/* The same on standard output, and frees it. */
+void print_document(json_t *document);
 
 #endif

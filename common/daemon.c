@@ -1,6 +1,7 @@
 #include "common/daemon.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -95,6 +96,11 @@ bool daemon_configure(const struct daemon_program *program, int argc, char **arg
     if (request.check)
         printf("%s: %s is right\n", program->name, request.file ? request.file : "the configuration");
     return !request.check;
+}
+
+void daemon_keep_memory(void) {
+    mallopt(M_MMAP_THRESHOLD, 64 << 20);
+    mallopt(M_TRIM_THRESHOLD, 256 << 20);
 }
 
 enum lg_status daemon_write_ready(const char *path, const char *json, struct lg_error *error) {

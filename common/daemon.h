@@ -31,6 +31,10 @@ bool daemon_configure(const struct daemon_program *program, int argc, char **arg
 /* The text of --help. */
 void daemon_print_help(const struct daemon_program *program, FILE *out);
 
+/* Keeps the memory of messages for the next ones: libzmq allocates every message it receives, and without this each
+ * part of 1 MiB would be a fresh mapping and its page faults, which costs more than the update itself. Once, first. */
+void daemon_keep_memory(void);
+
 /* Writes `json` to `path` so that a reader sees all of it or nothing (temporary name, then rename). "" does nothing. */
 LG_MUST_CHECK enum lg_status daemon_write_ready(const char *path, const char *json, struct lg_error *error);
 

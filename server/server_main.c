@@ -1,5 +1,4 @@
 /* lagoon-server: hosts shards, or is the coordinator. */
-#include <malloc.h>
 #include <signal.h>
 #include <string.h>
 #include <unistd.h>
@@ -57,10 +56,7 @@ int main(int argc, char **argv) {
         level = LOG_LEVEL_INFO;
     log_init(config.role[0] == 'c' ? "coord" : "server", level);
     signal(SIGPIPE, SIG_IGN);
-    /* libzmq allocates every message it receives: without this, each 1 MiB part would be a fresh mmap and its page
-     * faults, which costs more than the update itself. */
-    mallopt(M_MMAP_THRESHOLD, 64 << 20);
-    mallopt(M_TRIM_THRESHOLD, 256 << 20);
+    daemon_keep_memory();
     enum lg_status status = coordinator ? run_coordinator(&config, &error) : server_process_run(&config, &error);
     if (status != LG_OK) {
         log_error("failed", "%s", error.message);

@@ -172,8 +172,7 @@ static int drain_data(struct shard_thread *thread) {
             break;
         take_data(thread, status);
     }
-    if (taken > 0)
-        metric_set(thread->queue_depth, taken);
+    metric_set(thread->queue_depth, taken);
     net_message_clear(&thread->in);
     return taken;
 }

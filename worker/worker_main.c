@@ -18,6 +18,7 @@ int main(int argc, char **argv) {
     static struct worker_config config;
     struct lg_error error = {0};
     int exit_code;
+    daemon_keep_memory();
     if (argc >= 2 && strcmp(argv[1], "--trainer") == 0)
         return trainer_main();
     if (!daemon_configure(&program, argc, argv, &config, &exit_code))
