@@ -303,8 +303,30 @@ static void update_metrics(struct coordinator *core) {
     }
 }
 
+static void forgive(int64_t *then_ns, int64_t gap_ns, int64_t now_ns) {
+    *then_ns = *then_ns + gap_ns < now_ns ? *then_ns + gap_ns : now_ns;
+}
+
+/* While the coordinator was stopped it could hear nobody: that was its own silence, not theirs. */
+static void forgive_own_stop(struct coordinator *core) {
+    int64_t gap_ns = core->now.now_ns - core->ticked_ns;
+    core->ticked_ns = core->now.now_ns;
+    if (gap_ns < CORE_OWN_STOP_MS * INT64_C(1000000))
+        return;
+    log_warn("own-stop", "the coordinator did not run for %.1f s; nobody's silence in that time counts",
+             (double)gap_ns / 1e9);
+    for (size_t i = 0; i < core->members.count; i++)
+        forgive(&((struct member *)core->members.items[i])->heard_ns, gap_ns, core->now.now_ns);
+    for (size_t i = 0; i < core->sessions.count; i++) {
+        struct session *session = core->sessions.items[i];
+        forgive(&session->heard_ns, gap_ns, core->now.now_ns);
+        forgive(&session->step_ns, gap_ns, core->now.now_ns);
+    }
+}
+
 void coordinator_tick(struct coordinator *core, struct coordinator_moment now) {
     core->now = now;
+    forgive_own_stop(core);
     members_tick(core);
     sessions_tick(core);
     jobs_tick(core);

@@ -31,8 +31,9 @@ enum {
     CORE_JOBS_ENDED_MAX = 200, /* older ones are forgotten */
     CORE_SESSIONS_PER_JOB_MAX = 512,
     CORE_MEMBERS_MAX = 4096,
-    CORE_HISTORY_MAX = 500, /* lines per job */
-    CORE_LOG_MAX = 2000,    /* lines per job */
+    CORE_HISTORY_MAX = 500,   /* lines per job */
+    CORE_LOGS_ENDED_MAX = 20, /* ended jobs that keep their log, the newest */
+    CORE_LOG_MAX = 2000,      /* lines per job */
     CORE_LINE_BYTES = 1000,
     CORE_EVALUATIONS_MAX = 2000,  /* per job, the newest */
     CORE_ENDED_TRAINERS_MAX = 24, /* per job, shown beside the running ones */
@@ -49,6 +50,7 @@ enum {
     CORE_SLICES_HELD_MAX = 4,       /* by one session: it works on one and has the next ready */
     CORE_ENDED_SESSION_MS = 600000,
     CORE_FORGET_MEMBER_MS = 600000,
+    CORE_OWN_STOP_MS = 1000, /* between two ticks: the coordinator itself was stopped, or starved */
     CORE_STOP_GRACE_MS = 5000,
     CORE_EVALUATE_PATIENCE_MS = 2000, /* that an evaluation waits for a fast trainer to ask */
 };
@@ -266,8 +268,7 @@ struct coordinator {
     struct coordinator_config config;
     struct coordinator_sink sink;
     struct coordinator_moment now;
-    int64_t started_ns;
-    int64_t started_ms;
+    int64_t started_ns, ticked_ns;
     struct list members, jobs, trainers, sessions, tasks; /* jobs, trainers: by ascending number */
     uint64_t next_member, next_job, next_trainer, next_shard, next_task;
     bool counters_changed;

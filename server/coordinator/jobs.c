@@ -383,11 +383,24 @@ static void explain_queue(struct coordinator *core, struct job *job) {
         job_wait_reason(job, "waiting for a free slot");
 }
 
+/* The metrics of a name that no job has any more. */
+static void forget_metrics(struct coordinator *core, const struct job *job) {
+    for (size_t i = 0; i < core->jobs.count; i++) {
+        const struct job *other = core->jobs.items[i];
+        if (other != job && strcmp(other->name, job->name) == 0)
+            return;
+    }
+    metrics_remove(core->config.metrics, (const char *const[]){"job", job->name, NULL});
+}
+
 /* Ended jobs beyond the limit are forgotten, oldest first; one that still holds memory lets go of it first. */
 static void forget_ended(struct coordinator *core) {
     size_t ended = 0;
-    for (size_t i = 0; i < core->jobs.count; i++)
-        ended += !job_is_live(core->jobs.items[i]);
+    for (size_t i = core->jobs.count; i-- > 0;) {
+        struct job *job = core->jobs.items[i];
+        if (!job_is_live(job) && ++ended > CORE_LOGS_ENDED_MAX)
+            line_ring_free(&job->log);
+    }
     for (size_t i = 0; ended > CORE_JOBS_ENDED_MAX && i < core->jobs.count; i++) {
         struct job *job = core->jobs.items[i];
         if (job_is_live(job))
@@ -399,6 +412,7 @@ static void forget_ended(struct coordinator *core) {
         end_sessions(core, job, LG_NOT_FOUND, "the job is forgotten");
         tasks_end_job(core, job->id);
         core_remove(core, STORE_TABLE_JOB, &(struct store_job){.job = job->id});
+        forget_metrics(core, job);
         list_remove(&core->jobs, job);
         job_free(job);
         i--;

@@ -349,8 +349,7 @@ static void resume_session(struct coordinator *core, struct session *session) {
 
 void coordinator_start(struct coordinator *core, struct coordinator_moment now) {
     core->now = now;
-    core->started_ns = now.now_ns;
-    core->started_ms = now.wall_ms;
+    core->started_ns = core->ticked_ns = now.now_ns;
     for (size_t i = 0; i < core->members.count; i++) {
         struct member *member = core->members.items[i];
         member->heard_ns = now.now_ns;

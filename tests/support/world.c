@@ -267,6 +267,13 @@ void world_advance(struct world *world, int64_t ms) {
     }
 }
 
+void world_stop_coordinator(struct world *world, int64_t ms) {
+    world->now_ms += ms; /* what the others send meanwhile waits in their sockets */
+    coordinator_tick(world->core, moment(world));
+    commit(world);
+    deliver(world);
+}
+
 void world_until(struct world *world, const char *job, const char *state, int64_t ms) {
     int64_t end = world->now_ms + ms;
     while (strcmp(world_text(world, job, "state"), state) != 0) {

@@ -133,6 +133,8 @@ void world_add_agent(struct world *world, int index, const char *name, uint32_t 
 
 /* Time passes: beats, steps, ticks, letters. */
 void world_advance(struct world *world, int64_t ms);
+/* The coordinator's process is stopped so long, as with SIGSTOP; the others go on. */
+void world_stop_coordinator(struct world *world, int64_t ms);
 /* Until the job is in `state`, or fails the test after `ms`. */
 void world_until(struct world *world, const char *job, const char *state, int64_t ms);
 /* The coordinator is killed and started again from its database. */

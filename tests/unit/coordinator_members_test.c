@@ -118,6 +118,41 @@ START_TEST(a_server_is_silent_and_comes_back) {
 }
 END_TEST
 
+START_TEST(the_coordinator_itself_is_stopped) {
+    struct world *world = training("3");
+    world_stop_coordinator(world, 30000);
+    world_advance(world, 1000);
+    ck_assert_str_eq(world_text(world, "a", "state"), "running");
+    ck_assert_int_eq(world_number(world, "a", "restarts"), 0);
+    ck_assert_int_eq(world_number(world, "a", "slices_taken_over"), 0);
+    finish(world, 3);
+}
+END_TEST
+
+START_TEST(old_jobs_are_forgotten) {
+    struct world *world = world_new(1);
+    world_populate(world);
+    for (int i = 0; i < 205; i++) {
+        world_submit(world, "name=job-%d", i);
+        char name[16];
+        snprintf(name, sizeof name, "job-%d", i);
+        world_cancel(world, name);
+    }
+    world_advance(world, 1000);
+    json_t *jobs = world_ask(world, "jobs", "");
+    ck_assert_uint_eq(json_array_size(jobs), 200);
+    ck_assert_str_eq(json_string_value(json_object_get(json_array_get(jobs, 0), "name")), "job-5");
+    json_decref(jobs);
+    world_restart(world); /* from the database too */
+    jobs = world_ask(world, "jobs", "");
+    ck_assert_uint_eq(json_array_size(jobs), 200);
+    json_decref(jobs);
+    world_submit(world, "name=new");
+    world_until(world, "new", "finished", 100000);
+    world_free(world);
+}
+END_TEST
+
 START_TEST(a_server_stays_silent) {
     struct world *world = training("3");
     world->servers[1].stopped = true;
@@ -221,6 +256,8 @@ int main(void) {
     tcase_add_test(tests, a_beat_of_a_stranger_is_told_to_register);
     tcase_add_test(tests, a_server_is_stopped_for_a_moment);
     tcase_add_test(tests, a_server_is_silent_and_comes_back);
+    tcase_add_test(tests, the_coordinator_itself_is_stopped);
+    tcase_add_test(tests, old_jobs_are_forgotten);
     tcase_add_test(tests, a_server_stays_silent);
     tcase_add_test(tests, a_server_comes_back_without_its_memory);
     tcase_add_test(tests, a_server_of_the_same_name_on_other_ports_replaces_a_dead_one);
