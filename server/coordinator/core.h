@@ -356,6 +356,8 @@ struct session *session_find(const struct coordinator *core, uint64_t id);
 struct session *session_speaking(struct coordinator *core, uint64_t id, uint32_t incarnation, struct lg_error *error);
 void session_opened(struct coordinator *core, struct session *session);
 void session_refused(struct coordinator *core, struct session *session, enum lg_status status, const char *reason);
+/* A shard has no room for the session now. True: it stays, to be opened once there is room; false: it ends. */
+bool session_waits(struct coordinator *core, struct session *session, const char *reason);
 void session_put(struct coordinator *core, const struct session *session);
 bool session_may_push(const struct session *session);
 

@@ -291,7 +291,8 @@ void sessions_join(struct coordinator *core, const struct coordinator_input *inp
         return;
     }
     if (session) {
-        answer(&joining, session->end_status, 0, "%s", session->reason);
+        answer(&joining, session->end_status, session->end_status == LG_UNAVAILABLE ? CORE_RETRY_LONG_MS : 0, "%s",
+               session->reason);
         return;
     }
     if (joining.job->waiting_ns != 0) {
@@ -326,7 +327,8 @@ void session_opened(struct coordinator *core, struct session *session) {
                     session->device[0] ? ")" : "");
     if (session->role == WIRE_ROLE_INITIALISER)
         history_add(core, job, "initial values are on their way");
-    send_welcome(core, session);
+    if (session->join_request != 0)
+        send_welcome(core, session);
 }
 
 /* A shard has no place for the session: its owner is told, the others are told to forget it. */
@@ -335,6 +337,29 @@ void session_refused(struct coordinator *core, struct session *session, enum lg_
     snprintf(text, sizeof text, "a shard refused the session: %.400s", reason[0] ? reason : lg_status_text(status));
     send_join(core, session->route, session->join_request, status, 0, text);
     session_lose(core, session, status, "%s", text);
+}
+
+/* A trainer of an agent keeps its session, found again by its number when it asks again. Whoever came by itself is not
+ * found again, so its session ends and it asks for another one. */
+bool session_waits(struct coordinator *core, struct session *session, const char *reason) {
+    static const char *const waiting = "waiting for room on a shard";
+    const struct trainer *trainer = trainer_find(core, session->trainer);
+    char text[CORE_REASON_BYTES];
+    snprintf(text, sizeof text, "a shard has no room for the session: %.400s",
+             reason[0] ? reason : lg_status_text(LG_UNAVAILABLE));
+    if (session->join_request != 0)
+        send_join(core, session->route, session->join_request, LG_UNAVAILABLE, CORE_RETRY_LONG_MS, text);
+    if (!trainer || trainer->agent == 0) {
+        session_lose(core, session, LG_UNAVAILABLE, "%s", text);
+        return false;
+    }
+    session->join_request = 0; /* answered */
+    if (strcmp(session->doing, waiting) != 0) {
+        core_copy(session->doing, sizeof session->doing, waiting);
+        history_add(core, job_find(core, session->job), "trainer %" PRIu64 " waits to join: %s", session->trainer,
+                    text);
+    }
+    return true;
 }
 
 /* ---- leaving, beating */

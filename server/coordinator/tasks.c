@@ -183,6 +183,14 @@ static void refused(struct coordinator *core, struct task *task, size_t slot, en
                     const char *reason) {
     struct job *job = job_find(core, task->job);
     struct session *session = session_find(core, task->session);
+    if (task->kind == TASK_KIND_SESSION_OPEN && session && session->state != SESSION_STATE_OPENING) {
+        task->over = true; /* nobody wants it open any more */
+        return;
+    }
+    if (status == LG_UNAVAILABLE && task->kind == TASK_KIND_SESSION_OPEN && session) {
+        task->over = !session_waits(core, session, reason);
+        return;
+    }
     if (status == LG_UNAVAILABLE || (status == LG_NOT_FOUND && task->kind == TASK_KIND_JOB_OPEN))
         return; /* asked again soon: not ready, or its server has not read yet which numbers its shards have */
     if (task->kind == TASK_KIND_JOB_CLOSE || task->kind == TASK_KIND_SESSION_CLOSE) {

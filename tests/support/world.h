@@ -111,7 +111,8 @@ struct world {
     /* trouble */
     uint32_t lose_percent, repeat_percent;
     bool keep_trainers_from_joining;
-    int fast_exit; /* trainers exit at once with this code; 0: they work */
+    size_t shard_sessions; /* that a shard takes of a job; 0: any number */
+    int fast_exit;         /* trainers exit at once with this code; 0: they work */
     /* what came back to ROUTE_CLI and other routes nobody owns */
     struct wire_message reply; /* shallow: texts are below */
     char reply_text[512], reply_name[128];

@@ -232,13 +232,17 @@ static void close_session(struct world_job *job, uint64_t session) {
     }
 }
 
-static enum lg_status open_session(struct world_job *job, uint64_t session) {
+static enum lg_status open_session(const struct world *world, struct world_job *job, uint64_t session) {
     if (!job)
         return LG_NOT_FOUND;
     if (is_among(job->closed, job->closed_count, session))
         return LG_FENCED;
-    if (!is_among(job->sessions, job->session_count, session))
-        job->sessions[job->session_count++] = session;
+    if (is_among(job->sessions, job->session_count, session))
+        return LG_OK;
+    if (world->shard_sessions != 0 && job->session_count >= world->shard_sessions)
+        return LG_UNAVAILABLE;
+    ck_assert_uint_lt(job->session_count, WORLD_SESSIONS);
+    job->sessions[job->session_count++] = session;
     return LG_OK;
 }
 
@@ -309,7 +313,8 @@ static void obey(struct world *world, struct world_server *server, const struct 
             job->open = false;
         break;
     case WIRE_SESSION_OPEN:
-        reply.ack.status = open_session(job_on(shard, message->session_open.job), message->session_open.session);
+        reply.ack.status = open_session(world, job_on(shard, message->session_open.job), message->session_open.session);
+        reply.ack.reason = reply.ack.status == LG_UNAVAILABLE ? "raise \"shards.sessions\"" : "";
         break;
     case WIRE_SESSION_CLOSE:
         job = job_on(shard, message->session_close.job);

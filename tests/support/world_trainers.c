@@ -234,6 +234,7 @@ static void take_join(struct world *world, struct world_trainer *trainer, const 
         return;
     if (reply->status == LG_UNAVAILABLE) {
         trainer->retry_ms = world->now_ms + (int64_t)reply->retry_ms;
+        snprintf(trainer->reason, sizeof trainer->reason, "%s", reply->reason);
         return;
     }
     if (reply->status != LG_OK) {

@@ -279,6 +279,45 @@ START_TEST(a_trainer_may_come_by_itself) {
 }
 END_TEST
 
+START_TEST(a_trainer_waits_for_room_on_the_shards) {
+    struct world *world = world_new(1);
+    world_populate(world);
+    world->shard_sessions = 2;
+    world_submit(world, "name=a;train.epochs=4");
+    world_until(world, "a", "running", 10000);
+    world_advance(world, 1000);
+    struct world_trainer *waiting = NULL, *working = NULL;
+    for (size_t n = 0; n < 3; n++) {
+        struct world_trainer *trainer = world_trainer_at(world, n);
+        if (trainer->state == WORLD_TRAINER_JOINING)
+            waiting = trainer;
+        else
+            working = trainer;
+    }
+    ck_assert_ptr_nonnull(waiting);
+    ck_assert_ptr_nonnull(strstr(waiting->reason, "shards.sessions")); /* it was told, with the remedy */
+    ck_assert(world_history_has(world, "a", "waits to join"));
+    world_advance(world, 5000);
+    ck_assert(waiting->there);
+    ck_assert_int_eq(world_number(world, "a", "restarts"), 0);
+    /* somebody who came by itself waits too, and leaves nothing behind */
+    struct world_trainer *observer = world_join(world, "a", WIRE_ROLE_OBSERVER);
+    struct world_trainer *guest = world_join(world, "a", WIRE_ROLE_TRAINER);
+    world_advance(world, 3000);
+    ck_assert_ptr_nonnull(strstr(observer->reason, "shards.sessions"));
+    ck_assert_ptr_nonnull(strstr(guest->reason, "shards.sessions"));
+    ck_assert_int_eq(observer->state, WORLD_TRAINER_JOINING);
+    guest->there = false;
+    world_kill_trainer(world, working, 0, 9, "killed by signal 9");
+    world_until(world, "a", "finished", 100000);
+    world_expect_exact(world, 1, 4);
+    world_advance(world, 10000);
+    ck_assert_int_eq(observer->state, WORLD_TRAINER_IDLE); /* there is room */
+    ck_assert_uint_eq(world_trainer_count(world), 1);
+    world_free(world);
+}
+END_TEST
+
 START_TEST(observers_look_and_take_nothing) {
     struct world *world = world_new(1);
     world_populate(world);
@@ -594,6 +633,7 @@ int main(void) {
     tcase_add_test(tests, a_worker_that_does_not_suit_is_left_out);
     tcase_add_test(tests, a_stranger_is_not_a_trainer);
     tcase_add_test(tests, a_trainer_may_come_by_itself);
+    tcase_add_test(tests, a_trainer_waits_for_room_on_the_shards);
     tcase_add_test(tests, observers_look_and_take_nothing);
     tcase_add_test(tests, initial_values_may_come_from_a_file);
     tcase_add_test(tests, cancel_while_queued);
