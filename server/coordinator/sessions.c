@@ -132,6 +132,15 @@ static size_t sessions_of(const struct coordinator *core, uint64_t job) {
     return count;
 }
 
+/* Is there room for one more? Says when to ask again where not: sessions end all the time. */
+static bool has_room(const struct joining *joining) {
+    if (sessions_of(joining->core, joining->job->id) < CORE_SESSIONS_PER_JOB_MAX)
+        return true;
+    answer(joining, LG_UNAVAILABLE, CORE_RETRY_LONG_MS, "job \"%s\" has %d sessions, the most there may be",
+           joining->job->name, CORE_SESSIONS_PER_JOB_MAX);
+    return false;
+}
+
 static struct session *session_new(const struct joining *joining) {
     struct coordinator *core = joining->core;
     struct session *session = calloc(1, sizeof *session);
@@ -159,11 +168,6 @@ static struct session *session_new(const struct joining *joining) {
 static void open_session(const struct joining *joining) {
     struct coordinator *core = joining->core;
     struct job *job = joining->job;
-    if (sessions_of(core, job->id) >= CORE_SESSIONS_PER_JOB_MAX) {
-        answer(joining, LG_NO_CREDIT, 0, "job \"%s\" has %d sessions, the most there may be", job->name,
-               CORE_SESSIONS_PER_JOB_MAX);
-        return;
-    }
     struct session *session = session_new(joining);
     if (!session) {
         answer(joining, LG_NO_MEMORY, 0, "no memory for one more session");
@@ -235,6 +239,8 @@ static void join_trainer(struct joining *joining) {
                job->reason[0] ? ": " : "", job->reason);
         return;
     }
+    if (!has_room(joining))
+        return;
     if (!joining->trainer)
         joining->trainer = trainer_new(core, job, 0, joining->join->device);
     if (joining->trainer)
@@ -245,15 +251,15 @@ static void join_trainer(struct joining *joining) {
 
 static void join_observer(struct joining *joining) {
     const struct job *job = joining->job;
-    if (job_has_values(job))
-        open_session(joining);
-    else if (job_is_live(job))
+    if (!job_has_values(job) && job_is_live(job))
         answer(joining, LG_UNAVAILABLE, CORE_RETRY_MS, "job \"%s\" has no values yet: it is %s%s%s", job->name,
                job_state_name(job), job->reason[0] ? ": " : "", job->reason);
-    else
+    else if (!job_has_values(job))
         answer(joining, LG_NOT_FOUND, 0, "the values of job \"%s\" are gone: it is %s%s", job->name,
                job_state_name(job),
                job->started_ms ? " and its memory on the shards was dropped" : " and never had any");
+    else if (has_room(joining))
+        open_session(joining);
 }
 
 static void join_initialiser(struct joining *joining) {
@@ -261,14 +267,14 @@ static void join_initialiser(struct joining *joining) {
     if (!job->external_init)
         answer(joining, LG_DENIED, 0, "job \"%s\" was submitted without initial values: its trainers make them",
                job->name);
-    else if (job->phase == JOB_PHASE_INITIALISING)
-        open_session(joining);
     else if (job->phase < JOB_PHASE_INITIALISING)
         answer(joining, LG_UNAVAILABLE, CORE_RETRY_MS, "job \"%s\" is %s%s%s", job->name, job_state_name(job),
                job->reason[0] ? ": " : "", job->reason);
-    else
+    else if (job->phase > JOB_PHASE_INITIALISING)
         answer(joining, LG_EXISTS, 0, "job \"%s\" has its initial values already: it is %s", job->name,
                job_state_name(job));
+    else if (has_room(joining))
+        open_session(joining);
 }
 
 void sessions_join(struct coordinator *core, const struct coordinator_input *input) {

@@ -377,7 +377,8 @@ static bool wants_trainers(const struct coordinator *core, const struct job *job
     size_t there = trainers_of(core, job->id);
     if (job->phase == JOB_PHASE_RUNNING && there > 0 && leases_samples_left(&job->leases) == 0)
         return false;
-    return job->config.workers == 0 || there < (size_t)job->config.workers;
+    size_t wanted = job->config.workers == 0 ? SIZE_MAX : (size_t)job->config.workers;
+    return there < wanted && there < CORE_SESSIONS_PER_JOB_MAX;
 }
 
 static bool a_server_is_there(const struct coordinator *core) {

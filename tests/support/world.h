@@ -120,7 +120,7 @@ struct world {
     uint64_t torn, evaluations, repeats;
     struct wire_arena *arena, *reply_arena;
     struct world_letter *first, *last;
-    struct store_change changes[512];
+    struct store_change changes[1024];
     size_t change_count;
     bool deaf; /* the coordinator's messages are lost: it was killed between the disk and the network */
 };

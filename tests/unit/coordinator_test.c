@@ -318,6 +318,48 @@ START_TEST(a_trainer_waits_for_room_on_the_shards) {
 }
 END_TEST
 
+static struct wire_join_reply join_once(struct world *world, uint64_t request) {
+    struct wire_message message = {.kind = WIRE_JOIN, .request = request};
+    message.join = (struct wire_join){.job = "a", .role = WIRE_ROLE_OBSERVER, .device = ""};
+    world->reply = (struct wire_message){.kind = WIRE_ERROR};
+    world_say(world, ROUTE_CLI, &message);
+    return world->reply.kind == WIRE_JOIN_REPLY ? world->reply.join_reply : (struct wire_join_reply){0};
+}
+
+START_TEST(too_many_sessions_wait) {
+    enum { SESSIONS_MAX = 512 };
+    struct world *world = world_new(1);
+    world_populate(world);
+    world_submit(world, "name=a");
+    world_until(world, "a", "finished", 60000);
+    world_advance(world, 2000); /* the trainers have left */
+    world->servers[0].stopped = world->servers[1].stopped = true;
+    for (uint64_t i = 1; i <= SESSIONS_MAX; i++)
+        ck_assert_uint_eq(join_once(world, i).status, LG_OK); /* no answer yet */
+    struct wire_join_reply reply = join_once(world, SESSIONS_MAX + 1);
+    ck_assert_uint_eq(reply.status, LG_UNAVAILABLE);
+    ck_assert_uint_gt(reply.retry_ms, 0);
+    ck_assert_ptr_nonnull(strstr(world->reply_text, "512 sessions"));
+    world_free(world);
+}
+END_TEST
+
+START_TEST(no_more_trainers_than_sessions) {
+    struct world *world = world_new(1);
+    world_add_server(world, 0, "s", 1, 1 << 30);
+    struct wire_message message = {.kind = WIRE_REGISTER, .request = 1};
+    message.register_ = (struct wire_register){
+        .kind = WIRE_MEMBER_AGENT, .name = "huge", .instance = 77, .slots = 600, .version = "", .http = ""};
+    world_say(world, ROUTE_CLI, &message);
+    world_submit(world, "name=a");
+    world_advance(world, 1000);
+    json_t *jobs = world_ask(world, "jobs", "");
+    ck_assert_int_eq(json_integer_value(json_object_get(json_array_get(jobs, 0), "trainers")), 512);
+    json_decref(jobs);
+    world_free(world);
+}
+END_TEST
+
 START_TEST(observers_look_and_take_nothing) {
     struct world *world = world_new(1);
     world_populate(world);
@@ -634,6 +676,8 @@ int main(void) {
     tcase_add_test(tests, a_stranger_is_not_a_trainer);
     tcase_add_test(tests, a_trainer_may_come_by_itself);
     tcase_add_test(tests, a_trainer_waits_for_room_on_the_shards);
+    tcase_add_test(tests, too_many_sessions_wait);
+    tcase_add_test(tests, no_more_trainers_than_sessions);
     tcase_add_test(tests, observers_look_and_take_nothing);
     tcase_add_test(tests, initial_values_may_come_from_a_file);
     tcase_add_test(tests, cancel_while_queued);
