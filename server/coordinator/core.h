@@ -154,6 +154,8 @@ struct job {
     struct block_table blocks;
     uint64_t fingerprint, dataset_fingerprint, train_samples, test_samples;
     bool placed, definition_changed;
+    uint64_t epoch;       /* of the shards' memory of the job, from 1: raised when that is made anew */
+    uint64_t map_version; /* of the placement, from 1: raised when units move */
     uint16_t *placement;  /* [blocks.count] slots */
     uint32_t *shards;     /* [shard_count] global numbers, by slot */
     uint64_t *slot_bytes; /* parameters and state */

@@ -221,6 +221,7 @@ static void place(struct coordinator *core, struct job *job, const struct room *
     for (size_t i = 0; i < job->shard_count; i++)
         total += job->slot_bytes[i];
     job->memory = JOB_MEMORY_HELD;
+    job->epoch = job->map_version = 1;
     job->definition_changed = true;
     job_set_phase(core, job, JOB_PHASE_DEFINING);
     history_add(core, job, "placed on %zu shard%s: %u units, %s of parameters and optimizer state", job->shard_count,
@@ -303,8 +304,9 @@ void define_put(struct coordinator *core, const struct job *job) {
         buf_printf(&shards, "%s%u", i ? "," : "", job->shards[i]);
     if (wire_raw_frames(&message, frames, 2, &count, &scratch) == LG_OK && count == 2)
         core_put(core, STORE_TABLE_DEFINITION,
-                 &(struct store_definition){job->id, frames[0], frames[1], buf_string(&shards),
-                                            job->dataset_fingerprint, job->train_samples, job->test_samples});
+                 &(struct store_definition){job->id, frames[0], frames[1], buf_string(&shards), job->epoch,
+                                            job->map_version, job->dataset_fingerprint, job->train_samples,
+                                            job->test_samples});
     free(scratch);
     buf_deinit(&shards);
 }
@@ -358,9 +360,16 @@ enum lg_status define_restore(struct coordinator *core, const struct store_defin
     struct job *job = job_find(core, row->job);
     if (!job || job->placed)
         return lg_fail(error, LG_INVALID, "the definition of job %" PRIu64 " belongs to no job", row->job);
+    if (row->epoch == 0 || row->map_version == 0)
+        return lg_fail(error, LG_INVALID,
+                       "the definition of job \"%s\" has epoch %" PRIu64 " and map version %" PRIu64
+                       ", which begin at 1",
+                       job->name, row->epoch, row->map_version);
     struct wire_arena *arena = wire_arena_new(DEFINITION_ARENA_BYTES);
     if (!arena)
         return lg_fail(error, LG_NO_MEMORY, "no memory for the definition of job \"%s\"", job->name);
+    job->epoch = row->epoch;
+    job->map_version = row->map_version;
     job->dataset_fingerprint = row->dataset_fingerprint;
     job->train_samples = row->train_samples;
     job->test_samples = row->test_samples;

@@ -74,7 +74,7 @@ static void send_welcome(struct coordinator *core, const struct session *session
                                                 .session = session->id,
                                                 .incarnation = session->incarnation,
                                                 .token = session->token,
-                                                .map_version = 1,
+                                                .map_version = job->map_version,
                                                 .shards = addresses,
                                                 .shard_count = job->shard_count,
                                                 .spec = core->pairs,

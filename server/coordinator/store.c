@@ -9,7 +9,7 @@
 
 #include "common/buf.h"
 
-enum { SCHEMA_VERSION = 1, APPLICATION_ID = 0x4c41474f /* "LAGO" */, COLUMNS_MAX = 16, LOCK_WAIT_MS = 2000 };
+enum { SCHEMA_VERSION = 2, APPLICATION_ID = 0x4c41474f /* "LAGO" */, COLUMNS_MAX = 16, LOCK_WAIT_MS = 2000 };
 
 /* ---- tables as data, made from store_rows.def */
 

@@ -30,8 +30,8 @@ static void build_open(struct coordinator *core, const struct job *job, size_t s
                                                .name = job->name,
                                                .shard = job->shards[slot],
                                                .slot = (uint32_t)slot,
-                                               .epoch = 1,
-                                               .map_version = 1,
+                                               .epoch = job->epoch,
+                                               .map_version = job->map_version,
                                                .train_samples = job->train_samples,
                                                .spec = core->pairs,
                                                .spec_count = pairs};

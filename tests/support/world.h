@@ -28,7 +28,7 @@ enum { ROUTE_CLI = 10, ROUTE_SERVER = 100, ROUTE_AGENT = 200, ROUTE_TRAINER = 10
 struct world_job {
     uint64_t id;
     bool open;
-    uint64_t train_samples;
+    uint64_t epoch, map_version, train_samples;
     uint8_t applied[WORLD_EPOCHS][WORLD_SAMPLES];
     uint64_t sessions[WORLD_SESSIONS];
     size_t session_count;
@@ -63,7 +63,7 @@ struct world_trainer {
     bool there;
     bool used; /* also after its end: pointers to it stay good */
     int agent; /* index; -1: came by itself */
-    uint64_t number, token, job, route, session, request, next_request;
+    uint64_t number, token, job, route, session, map_version, request, next_request;
     enum wire_role role;
     enum world_trainer_state state;
     enum lg_status refused; /* why a join came to nothing, or the session ended */

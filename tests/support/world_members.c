@@ -217,6 +217,8 @@ static void open_job(struct world_shard *shard, const struct wire_job_open *open
         }
     ck_assert_ptr_nonnull(job);
     ck_assert_uint_le(open->train_samples, WORLD_SAMPLES);
+    job->epoch = open->epoch;
+    job->map_version = open->map_version;
     job->train_samples = open->train_samples;
 }
 

@@ -246,6 +246,7 @@ static void take_join(struct world *world, struct world_trainer *trainer, const 
     ck_assert_uint_ge(reply->shard_count, 1);
     ck_assert_uint_ge(message->tensor_count, 1);
     trainer->session = reply->session;
+    trainer->map_version = reply->map_version;
     trainer->shard_count = reply->shard_count;
     for (size_t i = 0; i < reply->shard_count; i++) {
         trainer->shards[i] = reply->shards[i].shard;

@@ -134,6 +134,45 @@ START_TEST(a_server_lost_its_memory_while_the_coordinator_was_away) {
 }
 END_TEST
 
+/* Writes the definition that it is given back, with higher numbers. */
+static enum lg_status raise_numbers(void *context, enum store_table table, const void *row, struct lg_error *error) {
+    if (table != STORE_TABLE_DEFINITION)
+        return LG_OK;
+    struct store_definition *definition = store_row_copy(table, row);
+    ck_assert_uint_eq(definition->epoch, 1);
+    ck_assert_uint_eq(definition->map_version, 1);
+    definition->epoch = 5;
+    definition->map_version = 7;
+    *(struct store_change *)context = (struct store_change){table, false, definition};
+    return error->status;
+}
+
+START_TEST(epoch_and_map_version_are_those_of_the_database) {
+    struct world *world = world_new(1);
+    struct store_change change = {0};
+    struct lg_error error = {0};
+    world_populate(world);
+    world->servers[0].stopped = world->servers[1].stopped = true; /* they do not answer JOB_OPEN */
+    world_submit(world, "name=a;train.epochs=2");
+    world_until(world, "a", "defining", 5000);
+    ck_assert_int_eq(store_load(world->store, raise_numbers, &change, &error), LG_OK);
+    ck_assert_int_eq(store_write(world->store, &change, 1, &error), LG_OK);
+    free((void *)(uintptr_t)change.row);
+    world_restart(world);
+    world->servers[0].stopped = world->servers[1].stopped = false;
+    world_until(world, "a", "running", 10000);
+    size_t shards = 0;
+    for (int s = 0; s < 2; s++)
+        for (size_t i = 0; i < world->servers[s].shard_count; i++) {
+            const struct world_job *job = &world->servers[s].shards[i].jobs[0];
+            shards += job->open && job->epoch == 5 && job->map_version == 7;
+        }
+    ck_assert_uint_ge(shards, 1);
+    ck_assert_uint_eq(world_trainer_at(world, 0)->map_version, 7);
+    finish(world, 2);
+}
+END_TEST
+
 /* Killed after the rows are on the disk and before the answers have left, at step _i of a run with a death in it. */
 START_TEST(killed_between_the_disk_and_the_network) {
     struct world *world = submitted(1, "2");
@@ -249,6 +288,7 @@ int main(void) {
     tcase_add_test(tests, members_have_time_to_come_back);
     tcase_add_test(tests, a_worker_died_while_the_coordinator_was_away);
     tcase_add_test(tests, a_server_lost_its_memory_while_the_coordinator_was_away);
+    tcase_add_test(tests, epoch_and_map_version_are_those_of_the_database);
     tcase_add_loop_test(tests, killed_between_the_disk_and_the_network, 0, 100);
     tcase_add_loop_test(tests, a_run_full_of_trouble_ends_well, 0, 60);
     suite_add_tcase(suite, tests);

@@ -250,6 +250,8 @@ START_TEST(another_schema_version_is_refused) {
     store_close(open_store(path));
     run_sql("PRAGMA user_version = 99");
     expect_refused(LG_UNSUPPORTED, "schema version 99");
+    run_sql("PRAGMA user_version = 1"); /* without a job's epoch and map version */
+    expect_refused(LG_UNSUPPORTED, "schema version 1, this lagoon-server reads version 2");
 }
 END_TEST
 
