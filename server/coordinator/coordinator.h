@@ -5,7 +5,8 @@
  *
  * What must survive a restart leaves through sink.store as rows; feeding them to coordinator_restore of a new
  * coordinator rebuilds it. Messages that an input led to must not leave before the rows of that input are durable: who
- * was told something may rely on it. */
+ * was told something may rely on it. Only what nobody may rely on need not wait: documents (QUERY_REPLY), which show
+ * the state of the moment, and answers to beats that say no more than "heard" or "register again". */
 #ifndef LAGOON_SERVER_COORDINATOR_COORDINATOR_H
 #define LAGOON_SERVER_COORDINATOR_COORDINATOR_H
 

@@ -68,15 +68,16 @@ static void stop_with(struct process *process, const struct lg_error *error) {
 
 /* ---- out */
 
-/* Answers that promise nothing need not wait for the disk. */
-static bool promises_nothing(enum wire_kind kind) {
-    return kind == WIRE_BEAT_REPLY || kind == WIRE_TRAINER_BEAT_REPLY || kind == WIRE_QUERY_REPLY;
+/* Answers that promise nothing need not wait for the disk. A beat's answer that ends a session does promise. */
+static bool promises_nothing(const struct wire_message *message) {
+    return message->kind == WIRE_BEAT_REPLY || message->kind == WIRE_QUERY_REPLY ||
+           (message->kind == WIRE_TRAINER_BEAT_REPLY && message->trainer_beat_reply.status == LG_OK);
 }
 
 static void send_message(void *context, uint64_t route, const struct wire_message *message) {
     struct process *process = context;
     enum lg_status status;
-    if (promises_nothing(message->kind)) {
+    if (promises_nothing(message)) {
         status = outbox_encode(route, message, &process->out);
         if (status == LG_OK && net_send(process->socket, &process->out) != LG_OK)
             log_debug("peer-gone", "a %s has no receiver any more", wire_kind_name(message->kind));

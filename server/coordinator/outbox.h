@@ -1,7 +1,7 @@
 /* Messages held back until the rows of the input that made them are durable.
  *
- * Encoded when they are made, sent in order. Beats' answers and documents promise nothing and may pass: the caller
- * sends those itself. */
+ * Encoded when they are made, sent in order. Documents, and answers to beats that end nothing, promise nothing and may
+ * pass: the caller sends those itself. */
 #ifndef LAGOON_SERVER_COORDINATOR_OUTBOX_H
 #define LAGOON_SERVER_COORDINATOR_OUTBOX_H
 

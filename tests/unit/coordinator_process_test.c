@@ -194,6 +194,32 @@ START_TEST(a_kill_loses_nothing_that_was_answered) {
 }
 END_TEST
 
+/* What ends a session waits for the disk: an answer that must wait is not overtaken. */
+START_TEST(a_beat_that_ends_a_session_waits_for_the_disk) {
+    struct process process = start("127.0.0.1:0");
+    struct peer peer = connect_to(&process);
+    for (int i = 0; i < 20; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "job-%d", i);
+        const struct wire_pair pair = {"name", name};
+        struct wire_message message = {.kind = WIRE_SUBMIT, .request = 1};
+        message.submit = (struct wire_submit){&pair, 1, false};
+        ck_assert_int_eq(wire_net_add(&message, &peer.out), LG_OK);
+        send_out(&peer);
+        message = (struct wire_message){.kind = WIRE_TRAINER_BEAT, .request = 2};
+        message.trainer_beat = (struct wire_trainer_beat){.session = 7, .incarnation = 1, .state = ""};
+        ck_assert_int_eq(wire_net_add(&message, &peer.out), LG_OK);
+        send_out(&peer);
+        ck_assert_int_eq(receive(&peer).kind, WIRE_SUBMIT_REPLY);
+        struct wire_message reply = receive(&peer);
+        ck_assert_int_eq(reply.kind, WIRE_TRAINER_BEAT_REPLY);
+        ck_assert_uint_eq(reply.trainer_beat_reply.status, LG_FENCED);
+    }
+    disconnect(&peer);
+    stop(&process);
+}
+END_TEST
+
 /* ---- bytes from anybody */
 
 static uint32_t next_random(uint32_t *state) {
@@ -302,6 +328,7 @@ int main(void) {
     tcase_add_checked_fixture(tests, make_folder, remove_folder);
     tcase_add_test(tests, it_serves_and_stops);
     tcase_add_test(tests, a_kill_loses_nothing_that_was_answered);
+    tcase_add_test(tests, a_beat_that_ends_a_session_waits_for_the_disk);
     tcase_add_test(tests, garbage_is_answered_and_survived);
     tcase_add_test(tests, messages_of_every_kind_are_survived);
     tcase_add_test(tests, a_port_in_use);
