@@ -375,7 +375,7 @@ void session_lose(struct coordinator *core, struct session *session, enum lg_sta
     LG_PRINTF(4, 5);
 void session_fenced(struct coordinator *core, struct session *session); /* all shards have closed it */
 void session_marks_read(struct coordinator *core, struct task *task);
-void losses_resume(struct coordinator *core, struct session *session); /* after a restart */
+void losses_resume(struct coordinator *core, struct session *session); /* unless a step is under way */
 
 /* ---- trainers.c */
 void trainers_tick(struct coordinator *core);

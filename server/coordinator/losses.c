@@ -78,6 +78,7 @@ void session_lose(struct coordinator *core, struct session *session, enum lg_sta
     close_on_shards(core, job, session);
 }
 
+/* Also each tick: a step that there was no memory for is taken again, from the first on, which does no harm. */
 void losses_resume(struct coordinator *core, struct session *session) {
     close_on_shards(core, job_find(core, session->job), session);
 }
@@ -118,7 +119,7 @@ void session_marks_read(struct coordinator *core, struct task *task) {
     struct job *job = job_find(core, task->job);
     struct session *session = session_find(core, task->session);
     if (leases_give_back(&job->leases, task->lease, task->resume, task->marks, task->mark_count) != LG_OK)
-        return;
+        return; /* no memory: it is still lost, and losses_resume asks again */
     describe_return(core, job, leases_find(&job->leases, task->lease), task->first, session, task->lease, task->end);
     if (session && !has_lost_slices(job, session))
         finish(core, session);

@@ -436,7 +436,7 @@ static bool holds_single(const struct job *job, const struct session *session) {
            (job->placed && job->leases.position.evaluating && job->leases.position.evaluate_holder == session->id);
 }
 
-static void watch_trainer(struct coordinator *core, const struct job *job, struct session *session) {
+static void watch_worker(struct coordinator *core, const struct job *job, struct session *session) {
     struct trainer *trainer = trainer_find(core, session->trainer);
     int64_t silent_ms = core_since_ms(core, session->heard_ns), still_ms = core_since_ms(core, session->step_ns);
     int64_t median_ms = median_step_ns(session) / 1000000, limit_ms = CORE_STALL_UNKNOWN_MS;
@@ -466,9 +466,9 @@ static void watch(struct coordinator *core, struct session *session) {
             session_lose(core, session, LG_FENCED, "nobody asked for it any more");
         return;
     }
-    if (session->role == WIRE_ROLE_TRAINER && job)
-        watch_trainer(core, job, session);
-    else if (silent_ms > (session->role == WIRE_ROLE_INITIALISER ? core->config.dead_after_ms : CORE_OBSERVER_MS))
+    if (session_may_push(session) && job)
+        watch_worker(core, job, session);
+    else if (silent_ms > CORE_OBSERVER_MS)
         session_lose(core, session, LG_FENCED, "silent for %.0f s", (double)silent_ms / 1000);
 }
 
@@ -480,7 +480,9 @@ void sessions_tick(struct coordinator *core) {
                 list_remove(&core->sessions, session);
                 free(session);
             }
-        } else if (session->state != SESSION_STATE_CLOSING) {
+        } else if (session->state == SESSION_STATE_CLOSING) {
+            losses_resume(core, session);
+        } else {
             watch(core, session);
         }
     }

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "common/log.h"
+#include "server/coordinator/core.h"
 #include "tests/support/world.h"
 
 static struct world *training(uint64_t seed, const char *epochs) {
@@ -54,6 +55,28 @@ START_TEST(a_trainer_killed_in_mid_slice) {
     world_advance(world, 1000);
     ck_assert_uint_eq(world_trainer_count(world), 3);
     ck_assert(victim->session == session);
+    finish(world, 3);
+}
+END_TEST
+
+/* As without memory: the task that the session's end waits for is dropped. */
+START_TEST(a_dropped_step_of_a_loss_is_taken_again) {
+    struct world *world = training(1, "3");
+    size_t dropped = 0;
+    world_kill_trainer(world, mid_slice(world), 0, 9, "killed by signal 9 (Killed)");
+    world->servers[0].stopped = world->servers[1].stopped = true; /* it is not answered at once */
+    world_advance(world, 300);
+    for (size_t i = 0; i < world->core->tasks.count; i++) {
+        struct task *task = world->core->tasks.items[i];
+        if (task->kind == TASK_KIND_SESSION_CLOSE) {
+            task->over = true;
+            dropped++;
+        }
+    }
+    ck_assert_uint_eq(dropped, 1);
+    world->servers[0].stopped = world->servers[1].stopped = false;
+    world_advance(world, 2000);
+    ck_assert_int_eq(world_number(world, "a", "slices_taken_over"), 1);
     finish(world, 3);
 }
 END_TEST
@@ -121,6 +144,30 @@ START_TEST(the_evaluator_beats_but_never_reports) {
     ck_assert(victim->there);
     world_advance(world, 200000);
     ck_assert(!victim->there);
+    finish(world, 1);
+}
+END_TEST
+
+START_TEST(the_holder_of_the_initial_values_beats_but_never_reports) {
+    struct world *world = world_new(1);
+    world_populate(world);
+    world_submit(world, _i ? "init=file;name=a" : "name=a");
+    if (_i) {
+        world_until(world, "a", "initialising", 10000);
+        world_join(world, "a", WIRE_ROLE_INITIALISER);
+    }
+    for (int i = 0; i < 100 && !world_holder(world, WIRE_LEASE_INITIALISE); i++)
+        world_advance(world, 50);
+    struct world_trainer *victim = world_holder(world, WIRE_LEASE_INITIALISE);
+    ck_assert_ptr_nonnull(victim);
+    victim->frozen = true;
+    world_advance(world, 1700000);
+    ck_assert(victim->there);
+    world_advance(world, 200000);
+    ck_assert(!victim->there);
+    ck_assert(world_history_has(world, "a", "the next one makes them anew"));
+    if (_i)
+        world_join(world, "a", WIRE_ROLE_INITIALISER);
     finish(world, 1);
 }
 END_TEST
@@ -298,9 +345,11 @@ int main(void) {
     log_init("test", LOG_LEVEL_ERROR);
     tcase_set_timeout(tests, 120);
     tcase_add_test(tests, a_trainer_killed_in_mid_slice);
+    tcase_add_test(tests, a_dropped_step_of_a_loss_is_taken_again);
     tcase_add_test(tests, a_trainer_killed_between_its_pushes_to_two_shards);
     tcase_add_test(tests, two_trainers_killed_one_after_the_other_in_the_same_slice);
     tcase_add_test(tests, the_holder_of_the_initial_values_is_killed);
+    tcase_add_loop_test(tests, the_holder_of_the_initial_values_beats_but_never_reports, 0, 2);
     tcase_add_test(tests, the_evaluator_is_killed);
     tcase_add_test(tests, the_evaluator_beats_but_never_reports);
     tcase_add_test(tests, everybody_is_killed_again_and_again);
