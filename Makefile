@@ -115,6 +115,14 @@ endif
 gpu-says: packages
 	@echo '$(CUDA_SAYS)'
 
+ifneq ($(filter test tests unit integration coverage,$(MAKECMDGOALS)),)
+ifneq ($(HAVE_PACKAGES),)
+ifeq ($(shell pkg-config --exists check && command -v python3),)
+$(error check or python3 is missing: scripts/test.sh installs them, or: apt-get install $(shell scripts/packages.sh test))
+endif
+endif
+endif
+
 programs: packages $(PROGRAMS) $(LIBRARY)
 benches: packages $(BENCHES)
 tests: packages $(TESTS)
@@ -279,6 +287,7 @@ format-check: ## fail where a source is not formatted
 	$(Q)clang-format --dry-run -Werror $(FORMATTED)
 
 layers: ## check which folders include which (common below proto below the rest)
+	$(Q)scripts/need.sh python3 python3
 	$(Q)python3 scripts/layers.py
 
 # ---- documents made from the tables in the programs
