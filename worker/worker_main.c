@@ -1,4 +1,5 @@
 /* lagoon-worker: the agent, or with --trainer (as the agent starts it) a trainer. */
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -24,6 +25,7 @@ int main(int argc, char **argv) {
     if (!daemon_configure(&program, argc, argv, &config, &exit_code))
         return exit_code;
     log_init("worker", config.level);
+    signal(SIGPIPE, SIG_IGN); /* a trainer may die before it has read what it was handed */
     if (agent_run(&config, "/proc/self/exe", &error) == LG_OK)
         return EXIT_CODE_OK;
     fprintf(stderr, "lagoon-worker: %s\n", error.message);
