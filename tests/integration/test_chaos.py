@@ -23,7 +23,8 @@ from cluster import SLOW, Cluster, alive, check_exact, wait_until
 
 SEEDS_IN_CI = (3, 8, 21)
 CHAOS_SECONDS = 8
-FINISH_SECONDS = 75
+FINISH_SECONDS = 60
+LEAVE_SECONDS = 15  # trainer.grace and some
 CRASH = re.compile(r"AddressSanitizer|LeakSanitizer|ThreadSanitizer|runtime error:|[Aa]ssertion|"
                    r"killed by signal (?:4|6|7|8|11)\b|stack smashing|double free|corrupted|"
                    r"stuck|bad-answer|dropped a message")
@@ -57,6 +58,7 @@ class Chaos:
         self.grave = {}       # daemons that were killed or stopped on purpose, by log name
         self.later = []       # heap of (time, tie, function): SIGCONTs and restarts that are due
         self.ties = 0
+        self.leaving = []     # agents that were sent SIGTERM: (name, daemon, deadline)
         self.stopped = set()  # pids under SIGSTOP
         self.trainers = set()
         self.births = 0
@@ -77,8 +79,9 @@ class Chaos:
         self.ties += 1
         heapq.heappush(self.later, (time.monotonic() + seconds, self.ties, function))
 
-    def run_due(self, everything=False):
-        while self.later and (everything or self.later[0][0] <= time.monotonic()):
+    def run_due(self):
+        self.watch_leaving()
+        while self.later and self.later[0][0] <= time.monotonic():
             heapq.heappop(self.later)[2]()
 
     # ---- jobs
@@ -166,10 +169,18 @@ class Chaos:
         self.note("SIGTERM %s", name)
         self.look_for_trainers()
         daemon = self.bury(name)
-        for pid in [daemon.pid] + children(daemon.pid):
-            send(pid, signal.SIGCONT)
-        self.test.assertEqual(daemon.stop(), 0, "%s ended badly on SIGTERM:\n%s" % (name, daemon.text()[-2000:]))
-        self.replace_worker(name)
+        send(daemon.pid, signal.SIGTERM)
+        send(daemon.pid, signal.SIGCONT)
+        self.leaving.append((name, daemon, time.monotonic() + LEAVE_SECONDS * SLOW))
+
+    def watch_leaving(self):
+        for entry in list(self.leaving):
+            name, daemon, deadline = entry
+            self.test.assertLess(time.monotonic(), deadline, "%s does not stop on SIGTERM" % name)
+            if daemon.process.poll() is not None:
+                self.note("%s has stopped", name)
+                self.leaving.remove(entry)
+                self.replace_worker(name)
 
     def pause(self, pid, what):
         if pid in self.stopped or not alive(pid):
@@ -289,7 +300,7 @@ class Chaos:
     def settle(self):
         self.note("quiet: %s", ", ".join("job %d %s at %d of %d" % (
             job["id"], job["state"], job["samples_applied"], job["samples_total"]) for job in self.listing()))
-        while self.later:
+        while self.later or self.leaving:
             self.run_due()
             time.sleep(0.02)
         if not self.workers():
@@ -297,7 +308,7 @@ class Chaos:
 
     def finish(self):
         for number, samples in self.live_jobs():
-            document = self.cluster.wait(number, seconds=FINISH_SECONDS, expect=None)
+            document = self.cluster.wait(number, seconds=FINISH_SECONDS + 3 * self.seconds, expect=None)
             self.test.assertEqual(document["state"], "finished",
                                   "job %s: %s\n%s" % (number, document["reason"], self.describe(document)))
             check_exact(self.test, document, samples)
