@@ -225,8 +225,8 @@ test: all tests ## build and run every test (SAN=address,undefined or SAN=thread
 unit: tests ## the Check tests only
 	$(Q)BUILD=$(BUILD) DATA=$(DATA) python3 tests/run.py --only unit,conformance,golden,sim
 
-integration: all ## the tests that start real daemons
-	$(Q)BUILD=$(BUILD) DATA=$(DATA) python3 tests/run.py --only integration
+integration: all ## the tests that start real daemons; FILTER=name picks files
+	$(Q)BUILD=$(BUILD) DATA=$(DATA) python3 tests/run.py --only integration $(if $(FILTER),--filter $(FILTER))
 
 coverage: ## run the tests on a gcov build, then print the lines covered per file
 	$(Q)$(MAKE) --no-print-directory COVERAGE=1 CC=gcc test
