@@ -381,6 +381,43 @@ class ChaosTest(unittest.TestCase):
             job = cluster.submit(**{"model.kind": "softmax", "dataset.train_samples": 500})
             self.assertEqual(cluster.wait(job)["state"], "finished")
 
+    def test_killed_between_two_servers(self):
+        """A trainer dies when its push has reached one server and not the other: the samples that one server has
+        are not applied there again, and the other gets them from the next trainer."""
+        keys = {"model.kind": "mlp", "model.hidden": "2000,2000", "updater.kind": "sgd", "train.batch": 16,
+                "train.epochs": 1, "train.threads": 1, "restart.max": 100, "lease.duration": "3s",
+                "dataset.train_samples": 800, "dataset.test_samples": 100}
+        with Cluster(servers=2, workers=1, dead_after="5s") as cluster:
+            job = cluster.submit(**keys)
+            for turn in range(40):
+                mark = cluster.job(job)["samples_applied"]
+                document = cluster.wait_for(job, lambda d, m=mark: d["samples_applied"] > m or d["state"] == "finished",
+                                            60, "progress")
+                if document["state"] == "finished" or self.count(cluster, "duplicates") > 0:
+                    break
+                self.tear_a_push(cluster, *(("server1", "server2"), ("server2", "server1"))[turn % 2])
+            document = cluster.wait(job, seconds=90)
+            check_exact(self, document, 800)
+            self.assertGreaterEqual(document["slices_taken_over"], 1)
+            self.assertGreater(self.count(cluster, "duplicates"), 0, "no push was torn: nothing was tested")
+
+    def tear_a_push(self, cluster, deaf, other):
+        """`deaf` is stopped; when most of the 11 parts of a push that was under way have arrived at `other`, the trainer
+        dies. What it could not put into the buffers of deaf's sockets is gone."""
+        cluster.daemons[deaf].signal(signal.SIGSTOP)
+        parts, deadline = self.count(cluster, "push_parts", other), time.monotonic() + 0.5
+        while time.monotonic() < deadline and self.count(cluster, "push_parts", other) < parts + 7:
+            time.sleep(0.01)
+        if self.count(cluster, "push_parts", other) >= parts + 7:
+            for pid in children(cluster.daemons["worker1"].pid):
+                send(pid, signal.SIGKILL)
+        cluster.daemons[deaf].signal(signal.SIGCONT)
+
+    def count(self, cluster, metric, *servers):
+        pattern = re.compile(r"^lagoon_%s_total\{.*\} (\d+)$" % metric, re.M)
+        return sum(int(value) for name in servers or ("server1", "server2")
+                   for value in pattern.findall(cluster.http(name, "/metrics")))
+
     def test_seeds(self):
         seeds = (int(os.environ["LAGOON_SEED"]),) if os.environ.get("LAGOON_SEED") else SEEDS_IN_CI
         for seed in seeds:
