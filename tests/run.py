@@ -170,11 +170,13 @@ def run_file(name, command, is_check, args):
         result.skips = [line[5:].strip() for line in output.splitlines() if line.startswith("SKIP:")]
         if status is None:
             result.fail("killed after the time-out of %d s" % args.timeout)
+        elif status < 0:
+            result.fail("killed by signal %d" % -status)
         else:
             before = result.failed
             counted = count_check(output, result) if is_check else count_python(output, result)
             if status != 0 and result.failed == before:
-                result.fail("exit status %d" % status if status > 0 else "killed by signal %d" % -status)
+                result.fail("exit status %d" % status)
             sort_skips(result, args.data, counted)
         add_reports(reports, result)
     except OSError as problem:

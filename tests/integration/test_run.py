@@ -64,6 +64,8 @@ class RunnerTest(unittest.TestCase):
 
     def test_crashes_and_empty_programs_fail(self):
         self.add_check("a", "echo partial; kill -9 $$")
+        self.expect("0 passed, 1 failed, 0 skipped", 1, "killed by signal 9", "partial")
+        self.add_check("a", "echo partial")
         self.expect("0 passed, 1 failed, 0 skipped", 1, "no closing line", "partial")
         self.add_check("a", GOOD + "; exit 3")
         self.expect("3 passed, 1 failed, 0 skipped", 1, "exit status 3")
