@@ -107,19 +107,19 @@ class RunnerTest(unittest.TestCase):
         self.add_check("a", "sleep 1000 & echo $! > pid; sleep 1000")
         env = dict(os.environ, BUILD="b", DATA="none")
         run = subprocess.Popen([sys.executable, "tests/run.py"], cwd=self.root, env=env)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         path = os.path.join(self.root, "pid")
         while not (os.path.exists(path) and os.path.getsize(path)):
             self.assertLess(time.monotonic(), deadline, "the test did not start")
             time.sleep(0.01)
         run.terminate()
-        self.assertEqual(run.wait(10), 128 + 15)
+        self.assertEqual(run.wait(30), 128 + 15)
         self.expect_gone()
 
     def expect_gone(self):
         with open(os.path.join(self.root, "pid"), encoding="utf-8") as file:
             status = "/proc/%d/stat" % int(file.read())
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         while os.path.exists(status):
             with open(status, encoding="utf-8") as file:
                 if file.read().split()[2] == "Z":
