@@ -145,6 +145,7 @@ static void client_free(struct lg_client *client) {
         free(client->shared.pushes[i].ranges);
         free(client->shared.pushes[i].cuts);
     }
+    client_gradients_free(client);
     free(client->own_tensors);
     free(client->tensors);
     config_free(client->spec);

@@ -150,6 +150,7 @@ struct lg_client {
     uint64_t clock, push_order;
     uint64_t cuts[CLIENT_CUTS_MAX];
     size_t cut_count;
+    float *gradients[LG_GRADIENT_BUFFERS]; /* NULL until asked for */
 
     pthread_mutex_t mutex;
     pthread_cond_t changed; /* monotonic clock */
@@ -175,6 +176,9 @@ void client_reopen(void *client, uint32_t slot, const char *why);
 void client_end(struct lg_client *client, enum lg_status status, const char *reason);
 /* Wakes the caller; with the mutex held. */
 void client_notify(struct lg_client *client);
+
+/* client_local.c */
+void client_gradients_free(struct lg_client *client);
 
 /* client_uplink.c, on the client's thread */
 void uplink_up(struct lg_client *client, int64_t now_ns);

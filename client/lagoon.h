@@ -37,7 +37,8 @@ struct lg_client_options {
     uint64_t dataset_fingerprint, train_samples, test_samples; /* trainers */
     uint32_t batch;
     const char *device;
-    int64_t timeout_ms; /* 0: 60 s */
+    int64_t timeout_ms;    /* 0: 60 s */
+    bool no_shared_memory; /* everything travels in messages, also to shards on this host */
 };
 
 /* Joins the job; waits while the job has no room yet, saying so in the log: trainers as long as the coordinator
@@ -53,6 +54,10 @@ const struct tensor_spec *lg_client_tensors(const struct lg_client *client, size
 const char *lg_client_spec(const struct lg_client *client, const char *key);
 /* Readable when a started pull or push may have made progress; for callers with a loop of their own. */
 int lg_client_fd(const struct lg_client *client);
+
+/* How the bytes travel now: "shm" (all shards are on this host and read and are read in place), "tcp", "ipc" (in
+ * messages), or "mixed". Static text. */
+const char *lg_client_transport(const struct lg_client *client);
 
 /* Copies all parameters (flat, tensor-table order) into `parameters`. Waits while the job has no values yet. What has
  * not changed since the last pull into the same buffer is not sent again: leave the buffer as it is between pulls. */
@@ -72,7 +77,15 @@ struct lg_push {
     uint64_t epoch, first, end;
     uint32_t local_steps; /* 1 for a gradient */
     bool initial;         /* sets the parameters to the buffer: the holder of the initialise lease only */
+    float *parameters;    /* not NULL: push and pull in one round trip. Filled like lg_pull does, with values that
+                           * have this push in them; the client's until the push was waited for */
 };
+
+/* Memory for gradients, flat, tensor-table order, zeroed, aligned to 64 bytes: one of LG_GRADIENT_BUFFERS, the client's
+ * own, valid until close. Shards on this host read what is pushed from it in place; from any other memory it is sent.
+ * NULL: no memory. */
+enum { LG_GRADIENT_BUFFERS = 2 };
+float *lg_gradient_buffer(struct lg_client *client, size_t index);
 
 struct lg_push_result {
     uint64_t staleness_max; /* over shards */
