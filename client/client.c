@@ -135,7 +135,7 @@ static void client_free(struct lg_client *client) {
     net_message_clear(&io->in);
     net_message_clear(&io->out);
     if (client->zmq)
-        zmq_ctx_term(client->zmq);
+        zmq_ctx_term(client->zmq); /* waits for its threads: nothing of the caller's buffers is lent after it */
     if (client->wake_fd >= 0)
         close(client->wake_fd);
     if (client->ready_fd >= 0)

@@ -7,6 +7,7 @@
 #define LAGOON_CLIENT_CLIENT_INTERNAL_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <zmq.h>
 
 #include "client/lagoon.h"
@@ -54,6 +55,10 @@ struct push_call {
     uint64_t *cuts;                    /* [CLIENT_CUTS_MAX] */
     struct lg_error outcome;
     uint64_t ticket; /* the client's thread only */
+    /* The buffer is the caller's again at 0: one is for the push itself until its outcome is known, one for every frame
+     * that ZeroMQ sends from the buffer. Whoever takes the last wakes the client's thread, which settles the call. */
+    atomic_uint loans;
+    int wake_fd; /* the client's, for ZeroMQ's threads */
 };
 
 struct lease_record {
@@ -127,8 +132,11 @@ struct client_io {
     bool over;                    /* the thread may end */
     /* calls taken over from the caller */
     bool pulling, pushing[CLIENT_PUSHES];
-    uint64_t progress;  /* of the session, as last told to the caller */
-    int64_t trouble_ns; /* when to look for trouble again */
+    bool answered[CLIENT_PUSHES];   /* the outcome is known, but ZeroMQ has not sent the last of the buffer yet */
+    uint64_t clocks[CLIENT_PUSHES]; /* of the pushes taken over: what messages call them */
+    bool shards_closed;             /* the session is over, and so are its connections */
+    uint64_t progress;              /* of the session, as last told to the caller */
+    int64_t trouble_ns;             /* when to look for trouble again */
 };
 
 struct lg_client {

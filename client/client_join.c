@@ -33,6 +33,7 @@ static enum lg_status copy_tables(struct lg_client *client, const struct wire_me
         push->ready = calloc(message->tensor_count, sizeof *push->ready);
         push->ranges = calloc(message->tensor_count, sizeof *push->ranges);
         push->cuts = calloc(CLIENT_CUTS_MAX, sizeof *push->cuts);
+        push->wake_fd = client->wake_fd;
         if (!push->ready || !push->ranges || !push->cuts)
             return lg_fail(error, LG_NO_MEMORY, "no memory for pushes of %zu tensors", message->tensor_count);
     }

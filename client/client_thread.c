@@ -13,23 +13,40 @@ enum { RECEIVE_BUDGET = 64, UNSENT_RETRY_MS = 5, TROUBLE_MS = 200, IDLE_MS = 100
 
 /* ---- for the session */
 
-/* The payload is copied here, once, into ZeroMQ's messages; sending the caller's gradients in place would start here.
- */
+/* ZeroMQ sends large payload from the caller's gradients: the push counts these loans. */
+static void *lend_gradients(void *push, size_t at) {
+    (void)at;
+    atomic_fetch_add_explicit(&((struct push_call *)push)->loans, 1, memory_order_relaxed);
+    return push;
+}
+
+static void give_back_gradients(void *data, void *hint) {
+    struct push_call *push = hint;
+    int wake_fd = push->wake_fd;
+    (void)data;
+    if (atomic_fetch_sub_explicit(&push->loans, 1, memory_order_acq_rel) == 1)
+        (void)eventfd_write(wake_fd, 1);
+}
+
+static enum lg_status add_push(struct lg_client *client, const struct wire_message *message, struct net_message *out) {
+    size_t index = client->io.clocks[1] == message->push.clock;
+    struct wire_net_lender lender = {&client->shared.pushes[index], lend_gradients, give_back_gradients};
+    return wire_net_add_lent(message, &lender, out);
+}
+
 bool client_send(void *context, uint32_t slot, const struct wire_message *message) {
     struct lg_client *client = context;
     struct shard_link *shard = &client->io.shards[slot];
     struct net_message *out = &client->io.out;
     if (shard->link.state != LINK_UP)
         return false;
-    if (wire_net_add(message, out) != LG_OK) {
+    enum lg_status status = message->kind == WIRE_PUSH ? add_push(client, message, out) : wire_net_add(message, out);
+    if (status != LG_OK)
         net_message_clear(out);
-        shard->unsent = true;
-        return false;
-    }
-    if (net_send(shard->link.socket, out) == LG_OK)
-        return true;
-    shard->unsent = true;
-    return false;
+    else
+        status = net_send(shard->link.socket, out);
+    shard->unsent = status != LG_OK;
+    return status == LG_OK;
 }
 
 static void shard_lost(struct lg_client *client, uint32_t slot, const char *why) {
@@ -69,6 +86,18 @@ static void settle_pull(struct lg_client *client) {
     pthread_mutex_unlock(&client->mutex);
 }
 
+/* The caller may have its buffer back: not before ZeroMQ is done with it. */
+static void finish_push(struct lg_client *client, size_t index) {
+    struct push_call *push = &client->shared.pushes[index];
+    if (atomic_load_explicit(&push->loans, memory_order_acquire) > 0)
+        return;
+    client->io.answered[index] = false;
+    pthread_mutex_lock(&client->mutex);
+    push->state = CALL_DONE;
+    client_notify(client);
+    pthread_mutex_unlock(&client->mutex);
+}
+
 static void settle_push(struct lg_client *client, size_t index) {
     struct push_call *push = &client->shared.pushes[index];
     struct session_push_result result = {0};
@@ -77,15 +106,13 @@ static void settle_push(struct lg_client *client, size_t index) {
     if (outcome.status == LG_UNAVAILABLE)
         return;
     client->io.pushing[index] = false;
-    pthread_mutex_lock(&client->mutex);
+    client->io.answered[index] = true;
     if (outcome.status == LG_OK && result.cut_count > 0)
         memcpy(push->cuts, result.cuts, result.cut_count * sizeof *push->cuts);
     push->result = result;
     push->result.cuts = push->cuts;
     push->outcome = outcome;
-    push->state = CALL_DONE;
-    client_notify(client);
-    pthread_mutex_unlock(&client->mutex);
+    atomic_fetch_sub_explicit(&push->loans, 1, memory_order_relaxed);
 }
 
 /* Tells the caller that the session is over, once. */
@@ -93,6 +120,9 @@ static void settle_end(struct lg_client *client) {
     struct lg_error end = {0};
     if (session_status(client->io.session, &end) == LG_OK)
         return;
+    for (uint32_t i = 0; i < client->io.shard_count && !client->io.shards_closed; i++)
+        link_stop(&client->io.shards[i].link); /* what ZeroMQ still has of the caller's buffers comes back */
+    client->io.shards_closed = true;
     pthread_mutex_lock(&client->mutex);
     bool news = client->shared.ended.status == LG_OK;
     client->shared.ended = end;
@@ -116,9 +146,12 @@ static void settle_calls(struct lg_client *client) {
     settle_end(client);
     if (io->pulling)
         settle_pull(client);
-    for (size_t i = 0; i < CLIENT_PUSHES; i++)
+    for (size_t i = 0; i < CLIENT_PUSHES; i++) {
         if (io->pushing[i])
             settle_push(client, i);
+        if (io->answered[i])
+            finish_push(client, i);
+    }
 }
 
 static void look_for_trouble(struct lg_client *client, int64_t now_ns) {
@@ -188,6 +221,8 @@ static void take_push(struct lg_client *client, size_t index, int64_t now_ns) {
     if (start) {
         error.status = session_push_open(io->session, &spec, now_ns, &push->ticket, &error);
         io->pushing[index] = error.status == LG_OK;
+        io->clocks[index] = spec.clock;
+        atomic_store_explicit(&push->loans, error.status == LG_OK, memory_order_relaxed);
         if (error.status != LG_OK)
             fail_push(client, index, &error);
     }

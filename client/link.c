@@ -30,6 +30,12 @@ void link_reopen(struct link *link, int64_t now_ns) {
     rest(link, now_ns);
 }
 
+void link_stop(struct link *link) {
+    link_deinit(link);
+    link->state = LINK_RESTING;
+    link->until_ns = INT64_MAX;
+}
+
 static enum link_change attempt(struct link *link, int64_t now_ns) {
     struct net_options options = {.no_reconnect = true};
     if (net_socket_open(link->zmq, NET_CLIENT, &options, &link->socket, NULL) != LG_OK ||

@@ -27,6 +27,8 @@ enum link_change link_tick(struct link *link, int64_t now_ns);
 enum link_change link_events(struct link *link, int64_t now_ns);
 /* Closes the socket; a new one comes after a short rest. */
 void link_reopen(struct link *link, int64_t now_ns);
+/* Closes the socket for good. What was not sent is dropped, and memory lent to it comes back soon. */
+void link_stop(struct link *link);
 /* When link_tick is needed next. */
 int64_t link_next_ns(const struct link *link);
 

@@ -11,7 +11,6 @@
 
 enum {
     STATS_INTERVAL_MS = 500,
-    GATHER_BYTES = 16 * 1024, /* values smaller than this are copied together into one frame */
     ARENA_BYTES = 2 << 20,
     CONTROL_ARENA_BYTES = 16 << 20,
     STATS_JOBS_MAX = 64,
@@ -43,50 +42,16 @@ static int64_t sink_clock_ns(void *context) {
 
 /* ---- sending */
 
-static void release_snapshot(void *data, void *snapshot) {
+/* Snapshots are held until ZeroMQ has sent from them. */
+static void *lend_snapshot(void *snapshots, size_t at) {
+    struct snapshot *snapshot = ((struct snapshot *const *)snapshots)[at];
+    snapshot_retain(snapshot);
+    return snapshot;
+}
+
+static void give_back_snapshot(void *data, void *snapshot) {
     (void)data;
     snapshot_release(snapshot);
-}
-
-/* Values [first, end) as one copied frame. */
-static enum lg_status add_gathered(struct net_message *out, const struct wire_bytes *payload, size_t first,
-                                   size_t end) {
-    size_t bytes = 0;
-    for (size_t i = first; i < end; i++)
-        bytes += payload[i].bytes;
-    zmq_msg_t frame;
-    if (zmq_msg_init_size(&frame, bytes) != 0)
-        return LG_NO_MEMORY;
-    char *at = zmq_msg_data(&frame);
-    for (size_t i = first; i < end; i++) {
-        memcpy(at, payload[i].data, payload[i].bytes);
-        at += payload[i].bytes;
-    }
-    enum lg_status status = net_message_add_move(out, &frame);
-    zmq_msg_close(&frame);
-    return status;
-}
-
-/* Large values travel without a copy: the snapshot is held until ZeroMQ has sent it. Small neighbours share a frame. */
-static enum lg_status add_values(struct net_message *out, const struct wire_message *message,
-                                 struct snapshot *const *snapshots) {
-    enum lg_status status = net_message_add(out, message->units, message->unit_count * sizeof *message->units);
-    for (size_t i = 0; status == LG_OK && i < message->payload_count;) {
-        const struct wire_bytes *value = &message->payload[i];
-        size_t end = i + 1;
-        if (value->bytes >= GATHER_BYTES) {
-            snapshot_retain(snapshots[i]);
-            status = net_message_add_data(out, (void *)value->data, value->bytes, release_snapshot, snapshots[i]);
-            if (status != LG_OK)
-                snapshot_release(snapshots[i]);
-        } else {
-            while (end < message->payload_count && message->payload[end].bytes < GATHER_BYTES)
-                end++;
-            status = add_gathered(out, message->payload, i, end);
-        }
-        i = end;
-    }
-    return status;
 }
 
 static void send_message(void *context, uint64_t route, const struct wire_message *message,
@@ -99,13 +64,9 @@ static void send_message(void *context, uint64_t route, const struct wire_messag
         size_t bytes = wire_route_unpack(route, id);
         status = net_message_add(out, id, bytes);
     }
-    if (status == LG_OK && snapshot_count > 0) {
-        status = wire_net_add_header(message, out);
-        if (status == LG_OK)
-            status = add_values(out, message, snapshots);
-    } else if (status == LG_OK) {
-        status = wire_net_add(message, out);
-    }
+    struct wire_net_lender lender = {(void *)snapshots, lend_snapshot, give_back_snapshot};
+    if (status == LG_OK)
+        status = snapshot_count > 0 ? wire_net_add_lent(message, &lender, out) : wire_net_add(message, out);
     if (status == LG_OK)
         status = net_send(route == SHARD_ROUTE_CONTROL ? thread->control_inside : thread->data, out);
     if (status != LG_OK) {
