@@ -145,7 +145,7 @@ static void client_free(struct lg_client *client) {
         free(client->shared.pushes[i].ranges);
         free(client->shared.pushes[i].cuts);
     }
-    client_gradients_free(client);
+    client_ring_free(client);
     free(client->own_tensors);
     free(client->tensors);
     config_free(client->spec);
@@ -178,7 +178,8 @@ static struct lg_client *client_alloc(void) {
     struct lg_client *client = calloc(1, sizeof *client);
     if (!client)
         return NULL;
-    client->wake_fd = client->ready_fd = -1;
+    client->wake_fd = client->ready_fd = client->ring.fd = -1;
+    atomic_init(&client->transport, "tcp");
     client->shared.join_outcome.status = LG_UNAVAILABLE;
     client->shared.activity = "starting";
     pthread_condattr_t monotonic;

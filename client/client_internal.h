@@ -12,6 +12,7 @@
 
 #include "client/lagoon.h"
 #include "client/link.h"
+#include "client/local_link.h"
 #include "client/session.h"
 #include "common/config.h"
 #include "proto/wire.h"
@@ -101,8 +102,9 @@ struct client_shared {
 /* One shard's connection. */
 struct shard_link {
     struct link link;
-    bool lost;   /* its loss was logged */
-    bool unsent; /* the transport took no more: offer again soon */
+    struct local_link local; /* shared memory, where the shard is on this host */
+    bool lost;               /* its loss was logged */
+    bool unsent;             /* the transport took no more: offer again soon */
 };
 
 /* A request that is repeated, with its number, on every new connection until it is answered. */
@@ -118,6 +120,7 @@ struct client_io {
     uint32_t shard_count;
     struct session *session; /* NULL before the join */
     uint64_t session_id;     /* 0 before the join */
+    uint64_t job, token;
     uint32_t incarnation;
     struct wire_arena *coordinator_arena, *shard_arena;
     struct net_message in, out;
@@ -134,9 +137,17 @@ struct client_io {
     bool pulling, pushing[CLIENT_PUSHES];
     bool answered[CLIENT_PUSHES];   /* the outcome is known, but ZeroMQ has not sent the last of the buffer yet */
     uint64_t clocks[CLIENT_PUSHES]; /* of the pushes taken over: what messages call them */
+    bool local_waiting;             /* some shard has been asked to share memory */
     bool shards_closed;             /* the session is over, and so are its connections */
     uint64_t progress;              /* of the session, as last told to the caller */
     int64_t trouble_ns;             /* when to look for trouble again */
+};
+
+/* Memory that gradient buffers lie in and that shards on this host may map: one behind the other. */
+struct gradient_ring {
+    int fd; /* -1: none, gradient buffers are ordinary memory */
+    char *data;
+    size_t bytes, buffer_bytes;
 };
 
 struct lg_client {
@@ -159,6 +170,8 @@ struct lg_client {
     uint64_t cuts[CLIENT_CUTS_MAX];
     size_t cut_count;
     float *gradients[LG_GRADIENT_BUFFERS]; /* NULL until asked for */
+    struct gradient_ring ring;             /* made before `joined`, kept until close */
+    _Atomic(const char *) transport;
 
     pthread_mutex_t mutex;
     pthread_cond_t changed; /* monotonic clock */
@@ -185,8 +198,20 @@ void client_end(struct lg_client *client, enum lg_status status, const char *rea
 /* Wakes the caller; with the mutex held. */
 void client_notify(struct lg_client *client);
 
-/* client_local.c */
-void client_gradients_free(struct lg_client *client);
+/* client_local.c. Ring and gradient buffers: open before the join is told, free at close. The rest on the client's
+ * thread. */
+void client_ring_open(struct lg_client *client);
+void client_ring_free(struct lg_client *client);
+/* The shard has said hello and told its Unix socket's name. */
+void client_local_greeted(struct lg_client *client, uint32_t slot, const char *name);
+/* Looks for answers; true while one is awaited. */
+bool client_local_tick(struct lg_client *client);
+void client_local_lost(struct lg_client *client, uint32_t slot);
+/* For a PUSH whose payload lies in memory that the shard reads: `out` becomes the same push, naming it. */
+bool client_local_names(const struct lg_client *client, uint32_t slot, const struct wire_message *message,
+                        struct wire_message *out, struct wire_range ranges[WIRE_PAYLOAD_FRAMES_MAX]);
+bool client_local_version(void *client, uint32_t slot, uint64_t *version);
+enum local_read client_local_read(void *client, uint32_t slot, uint32_t index, float *into, uint64_t *version);
 
 /* client_uplink.c, on the client's thread */
 void uplink_up(struct lg_client *client, int64_t now_ns);

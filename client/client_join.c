@@ -57,6 +57,7 @@ static enum lg_status make_links(struct lg_client *client, const struct wire_joi
         if (status != LG_OK)
             return lg_fail_prefix(error, status, "the address of shard %u", reply->shards[i].shard);
         link_init(&io->shards[i].link, client->zmq, endpoint);
+        local_link_init(&io->shards[i].local, NULL, 0);
         io->shard_count = i + 1;
     }
     return LG_OK;
@@ -68,6 +69,8 @@ enum lg_status client_join_accept(struct lg_client *client, const struct wire_me
     struct client_io *io = &client->io;
     io->session_id = reply->session;
     io->incarnation = reply->incarnation;
+    io->job = reply->job;
+    io->token = reply->token;
     enum lg_status status = check_tensors(client, message, error);
     if (status == LG_OK)
         status = copy_tables(client, message, error);
@@ -87,6 +90,9 @@ enum lg_status client_join_accept(struct lg_client *client, const struct wire_me
                                     .shard_count = (uint32_t)reply->shard_count,
                                     .window = WINDOW,
                                     .reply_timeout_ms = SHARD_REPLY_MS};
-    struct session_sink sink = {client, client_send, client_reopen};
-    return session_new(&config, &sink, &io->session, error);
+    struct session_sink sink = {client, client_send, client_reopen, client_local_version, client_local_read};
+    status = session_new(&config, &sink, &io->session, error);
+    if (status == LG_OK)
+        client_ring_open(client);
+    return status;
 }

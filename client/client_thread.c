@@ -9,7 +9,7 @@
 
 #include "common/log.h"
 
-enum { RECEIVE_BUDGET = 64, UNSENT_RETRY_MS = 5, TROUBLE_MS = 200, IDLE_MS = 1000 };
+enum { RECEIVE_BUDGET = 64, UNSENT_RETRY_MS = 5, LOCAL_RETRY_MS = 2, TROUBLE_MS = 200, IDLE_MS = 1000 };
 
 /* ---- for the session */
 
@@ -38,9 +38,14 @@ bool client_send(void *context, uint32_t slot, const struct wire_message *messag
     struct lg_client *client = context;
     struct shard_link *shard = &client->io.shards[slot];
     struct net_message *out = &client->io.out;
+    struct wire_range ranges[WIRE_PAYLOAD_FRAMES_MAX];
+    struct wire_message naming;
     if (shard->link.state != LINK_UP)
         return false;
-    enum lg_status status = message->kind == WIRE_PUSH ? add_push(client, message, out) : wire_net_add(message, out);
+    if (client_local_names(client, slot, message, &naming, ranges))
+        message = &naming;
+    enum lg_status status =
+        message->kind == WIRE_PUSH && !message->push.ring ? add_push(client, message, out) : wire_net_add(message, out);
     if (status != LG_OK)
         net_message_clear(out);
     else
@@ -59,6 +64,7 @@ static void shard_lost(struct lg_client *client, uint32_t slot, const char *why)
 void client_reopen(void *context, uint32_t slot, const char *why) {
     struct lg_client *client = context;
     shard_lost(client, slot, why);
+    client_local_lost(client, slot);
     link_reopen(&client->io.shards[slot].link, client_now_ns());
 }
 
@@ -283,6 +289,7 @@ static void shard_change(struct lg_client *client, uint32_t slot, enum link_chan
         shard_lost(client, slot, "cannot connect: is the server running?");
         break;
     }
+    client_local_lost(client, slot);
     session_disconnected(client->io.session, slot, now_ns);
 }
 
@@ -307,6 +314,7 @@ static void ticks(struct lg_client *client, int64_t now_ns) {
         }
     }
     session_tick(io->session, now_ns);
+    io->local_waiting = client_local_tick(client);
 }
 
 /* What arrived on the coordinator's socket; callbacks may close it. */
@@ -342,6 +350,8 @@ static void drain_shard(struct lg_client *client, uint32_t slot, int64_t now_ns)
             status = wire_net_decode(&io->in, 0, io->shard_arena, &message, &error);
         if (status == LG_OK) {
             session_receive(io->session, slot, &message, now_ns);
+            if (message.kind == WIRE_HELLO_REPLY)
+                client_local_greeted(client, slot, message.hello_reply.local);
             continue;
         }
         log_warn("malformed", "shard %u sent a message that cannot be read: %s", slot, error.message);
@@ -381,6 +391,8 @@ static long wait_ms(struct lg_client *client, int64_t now_ns) {
     int64_t tick_ns = io->session ? session_next_tick_ns(io->session, now_ns) : -1;
     if (tick_ns >= 0 && now_ns + tick_ns < due)
         due = now_ns + tick_ns;
+    if (io->local_waiting && due > now_ns + LOCAL_RETRY_MS * CLIENT_NS_PER_MS)
+        due = now_ns + LOCAL_RETRY_MS * CLIENT_NS_PER_MS;
     return due <= now_ns ? 0 : (long)((due - now_ns) / CLIENT_NS_PER_MS) + 1;
 }
 
@@ -435,5 +447,7 @@ void *client_run(void *context) {
     link_deinit(&io->coordinator);
     for (uint32_t i = 0; i < io->shard_count; i++)
         link_deinit(&io->shards[i].link);
+    for (uint32_t i = 0; i < io->shard_count; i++)
+        local_link_deinit(&io->shards[i].local);
     return NULL;
 }

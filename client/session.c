@@ -75,6 +75,11 @@ void session_end(struct session *session, enum lg_status status, const char *rea
     session_pull_cancel(session);
 }
 
+const struct wire_unit *session_units(const struct session *session, uint32_t slot, uint32_t *count) {
+    *count = session->parts.slots[slot].unit_count;
+    return session->parts.slots[slot].units;
+}
+
 uint64_t session_progress(const struct session *session) {
     return session->progress;
 }
@@ -138,6 +143,7 @@ static void slot_down(struct session *session, uint32_t slot_index) {
     slot->state = SLOT_DOWN;
     slot->blocked = false;
     slot->waiting = 0;
+    slot->pushes_flying = 0;
     slot->flight_bytes = 0;
     session_push_lost(session, slot_index);
     session_pull_lost(session, slot_index);

@@ -8,6 +8,7 @@
 #define LAGOON_CLIENT_SESSION_H
 
 #include "common/block.h"
+#include "proto/local.h"
 #include "proto/wire.h"
 
 struct session;
@@ -34,6 +35,11 @@ struct session_sink {
     bool (*send)(void *context, uint32_t slot, const struct wire_message *message);
     /* Close the connection to the slot, open a new one and call session_connected (later, not from in here). */
     void (*reopen)(void *context, uint32_t slot, const char *why);
+    /* Both NULL: no shard's memory can be read in place. Else, asked before values are read: false where that is not
+     * possible now; *version is a base for pushes computed from what is read after it. */
+    bool (*local_version)(void *context, uint32_t slot, uint64_t *version);
+    /* Copies unit `index` of the slot's list (parts.h) out; see local_unit_read. */
+    enum local_read (*local_read)(void *context, uint32_t slot, uint32_t index, float *into, uint64_t *version);
 };
 
 /* What a push brought, summed or kept per shard slot. */
@@ -60,6 +66,9 @@ struct session_push {
 LG_MUST_CHECK enum lg_status session_new(const struct session_config *config, const struct session_sink *sink,
                                          struct session **out, struct lg_error *error);
 void session_free(struct session *session);
+
+/* The slot's units, ascending; borrowed. */
+const struct wire_unit *session_units(const struct session *session, uint32_t slot, uint32_t *count);
 
 /* Transport events. */
 void session_connected(struct session *session, uint32_t slot, int64_t now_ns);

@@ -85,9 +85,53 @@ static bool part_ask(struct session *session, uint32_t slot_index, uint32_t inde
     return session_send(session, slot_index, &message, now_ns);
 }
 
+/* Copies a part out of the shard's memory on this host; false: it has to be asked for. */
+static bool part_read(struct session *session, uint32_t slot_index, const struct part *part, uint64_t *version) {
+    const struct session_sink *sink = &session->sink;
+    if (!sink->local_version(sink->context, slot_index, version))
+        return false;
+    for (uint32_t i = part->first_unit; i < part->first_unit + part->unit_count; i++) {
+        uint32_t unit = session->parts.slots[slot_index].units[i].unit;
+        uint64_t *held = &session->pull.held->versions[unit];
+        float *into = session->pull.target + session->parts.blocks.blocks[unit].offset;
+        if (sink->local_read(sink->context, slot_index, i, into, held) == LOCAL_READ_BUSY) {
+            *held = 0; /* the target may hold parts of it */
+            return false;
+        }
+    }
+    return true;
+}
+
+static void pull_settle(struct session *session, uint32_t slot_index, struct pull_part *part, uint64_t version);
+
+/* In place where that is possible: true when no more is to be asked for now. A pull brings what earlier pushes did, so
+ * those on their way are waited for; messages would queue up behind them by themselves. */
+static bool parts_read(struct session *session, uint32_t slot_index) {
+    const struct session_sink *sink = &session->sink;
+    const struct parts_slot *plan = &session->parts.slots[slot_index];
+    struct pull_slot *state = &session->pull.slots[slot_index];
+    uint64_t version;
+    if (!sink->local_version || !sink->local_version(sink->context, slot_index, &version))
+        return false;
+    if (session->slots[slot_index].pushes_flying > 0)
+        return true;
+    for (; session->pull.state == PULL_ACTIVE && state->next < plan->pull_count; state->next++) {
+        struct pull_part *part = &state->parts[state->next];
+        if (part->state != PULL_PART_NEW)
+            continue;
+        if (!part_read(session, slot_index, &plan->pull[state->next], &version))
+            return false;
+        session_settled(session, slot_index);
+        pull_settle(session, slot_index, part, version);
+    }
+    return true;
+}
+
 void session_pull_pump(struct session *session, uint32_t slot_index, int64_t now_ns) {
     const struct parts_slot *plan = &session->parts.slots[slot_index];
     struct pull_slot *state = &session->pull.slots[slot_index];
+    if (session->pull.state != PULL_ACTIVE || parts_read(session, slot_index))
+        return;
     for (; session->pull.state == PULL_ACTIVE && state->next < plan->pull_count; state->next++) {
         struct pull_part *part = &state->parts[state->next];
         uint32_t bytes = plan->pull[state->next].bytes;
@@ -176,6 +220,15 @@ static void pull_finish(struct session *session) {
     session->pull.state = PULL_DONE;
 }
 
+static void pull_settle(struct session *session, uint32_t slot_index, struct pull_part *part, uint64_t version) {
+    struct pull_slot *slot = &session->pull.slots[slot_index];
+    part->state = PULL_PART_SETTLED;
+    if (version < slot->least_version)
+        slot->least_version = version;
+    if (--session->pull.unsettled == 0)
+        pull_finish(session);
+}
+
 void session_pull_answer(struct session *session, uint32_t slot_index, const struct wire_message *message,
                          int64_t now_ns) {
     const struct wire_pull_reply *reply = &message->pull_reply;
@@ -193,11 +246,7 @@ void session_pull_answer(struct session *session, uint32_t slot_index, const str
     }
     session_answered(session, slot_index, part->bytes);
     session_settled(session, slot_index);
-    state->state = PULL_PART_SETTLED;
-    if (reply->version < slot->least_version)
-        slot->least_version = reply->version;
-    if (--session->pull.unsettled == 0)
-        pull_finish(session);
+    pull_settle(session, slot_index, state, reply->version);
 }
 
 /* No answer is awaited any more; replies that still come find no part that waits for them. */

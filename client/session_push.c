@@ -162,6 +162,7 @@ static bool push_pump(struct session *session, struct push *push, uint32_t slot_
         if (!part_send(session, push, slot_index, state->next, now_ns))
             return false;
         part->state = PUSH_PART_SENT;
+        session->slots[slot_index].pushes_flying++;
         session->slots[slot_index].flight_bytes += shape->bytes;
     }
     return true;
@@ -236,8 +237,10 @@ void session_push_answer(struct session *session, uint32_t slot_index, const str
     struct push_part *part = &state->parts[flight.part];
     if (reply->status == LG_DENIED && session_greets_again(session, slot_index, reply->reason, now_ns))
         return;
-    if (part->state == PUSH_PART_SENT)
+    if (part->state == PUSH_PART_SENT) {
+        session->slots[slot_index].pushes_flying--;
         session_answered(session, slot_index, session->parts.slots[slot_index].push[flight.part].bytes);
+    }
     if (may_pass(reply->status)) {
         part->state = PUSH_PART_AGAIN;
         if (flight.part < state->next)

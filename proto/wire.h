@@ -95,6 +95,11 @@ struct wire_unit {
     uint64_t version;
 };
 
+/* One entry of a ring frame: payload that lies in the session's shared memory. */
+struct wire_range {
+    uint64_t offset, bytes;
+};
+
 struct wire_cover {
     uint64_t session;
     uint32_t incarnation;
@@ -114,6 +119,7 @@ struct wire_hello {
 struct wire_hello_reply {
     uint32_t shard, window;
     uint64_t credit_bytes, version;
+    const char *local;
 };
 struct wire_push {
     uint64_t session;
@@ -128,7 +134,7 @@ struct wire_push {
     uint32_t local_steps;
     uint64_t base, round;
     uint32_t ticket;
-    bool pull;
+    bool pull, ring;
     const struct wire_cover *covers;
     size_t cover_count;
 };
@@ -343,7 +349,7 @@ struct wire_trainer_beat {
     double loss, accuracy;
     uint64_t compute_ns, communication_ns;
     double samples_per_second;
-    const char *state;
+    const char *state, *transport;
 };
 struct wire_trainer_beat_reply {
     uint32_t status;
@@ -432,6 +438,9 @@ struct wire_message {
     size_t unit_count;
     const struct wire_bytes *payload;
     size_t payload_count;
+    /* PUSH with `ring`: where each payload frame lies instead. Only counted here: who knows the memory checks them. */
+    const struct wire_range *ranges;
+    size_t range_count;
     /* JOB_OPEN, JOIN, JOIN_REPLY: */
     const struct tensor_spec *tensors;
     size_t tensor_count;

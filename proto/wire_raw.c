@@ -128,6 +128,28 @@ static enum lg_status values_read(const struct wire_bytes *frames, size_t count,
     return status;
 }
 
+/* frames: unit table, then one frame of ranges in place of the payload. */
+static enum lg_status named_read(const struct wire_bytes *frames, size_t count, struct wire_arena *arena,
+                                 struct wire_message *message, struct lg_error *error) {
+    enum lg_status status = frame_count_check("PUSH from shared memory", count, 2, 2, error);
+    if (!status)
+        status = units_read(frames[0], arena, message, error);
+    if (status)
+        return status;
+    size_t ranges = frames[1].bytes / sizeof(struct wire_range);
+    if (frames[1].bytes % sizeof(struct wire_range) != 0 || ranges == 0 || ranges > WIRE_PAYLOAD_FRAMES_MAX ||
+        message->unit_count == 0)
+        return lg_fail(error, LG_MALFORMED,
+                       "%zu units came with a ring frame of %zu bytes; it needs 16 for each of 1 to %d ranges",
+                       message->unit_count, frames[1].bytes, WIRE_PAYLOAD_FRAMES_MAX);
+    struct wire_range *copy = wire_arena_take_array(arena, ranges, sizeof *copy);
+    if (!copy)
+        return wire_arena_full(arena, "the ring frame", error);
+    message->ranges = memcpy(copy, frames[1].data, frames[1].bytes);
+    message->range_count = ranges;
+    return LG_OK;
+}
+
 static enum lg_status pull_read(const struct wire_bytes *frames, size_t count, struct wire_arena *arena,
                                 struct wire_message *message, struct lg_error *error) {
     enum lg_status status = frame_count_check("PULL", count, 1, 1, error);
@@ -195,6 +217,8 @@ enum lg_status wire_raw_read(const struct wire_bytes *frames, size_t count, stru
     enum lg_status status;
     switch (message->kind) {
     case WIRE_PUSH:
+        if (message->push.ring)
+            return named_read(frames, count, arena, message, error);
         return values_read(frames, count, 1, message->push.dtype, message->push.codec, arena, message, error);
     case WIRE_PUSH_REPLY:
         return count == 0 ? LG_OK : values_read(frames, count, 1, WIRE_DTYPE_F32, 0, arena, message, error);
@@ -237,6 +261,8 @@ static bool frame_add(struct frame_list *list, const void *data, size_t bytes) {
 static bool values_add(struct frame_list *list, const struct wire_message *message) {
     if (!frame_add(list, message->units, message->unit_count * sizeof *message->units))
         return false;
+    if (message->range_count > 0)
+        return frame_add(list, message->ranges, message->range_count * sizeof *message->ranges);
     for (size_t i = 0; i < message->payload_count; i++)
         if (!frame_add(list, message->payload[i].data, message->payload[i].bytes))
             return false;

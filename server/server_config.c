@@ -27,6 +27,8 @@ static const struct option options[] = {
     {"shards.sessions", OPTION_INT, AT(sessions_max), "256", 1, 65536, NULL, "sessions", "sessions per job"},
     {"shards.reject_nonfinite", OPTION_BOOL, AT(reject_nonfinite), "true", 0, 0, NULL, NULL,
      "refuse pushes that contain NaN or infinity"},
+    {"shards.local", OPTION_BOOL, AT(local), "true", 0, 0, NULL, NULL,
+     "share memory with workers on this host; off: everything travels in messages"},
     {"shards.isa", OPTION_CHOICE, AT(isa), "auto", 0, 0, "auto|base|avx2|avx512", NULL,
      "instruction set of the update kernels; results are the same bits for all"},
     {"data_dir", OPTION_STRING, AT(data_dir), "lagoon-data", 0, 0, NULL, NULL,

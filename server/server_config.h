@@ -19,7 +19,7 @@ struct server_config {
     int64_t shards;
     uint64_t memory_bytes, credit_bytes, session_credit_bytes;
     int64_t window, sessions_max;
-    bool reject_nonfinite;
+    bool local, reject_nonfinite;
     char http_bind[OPTION_TEXT_BYTES], http_token[OPTION_TEXT_BYTES], http_hosts[OPTION_TEXT_BYTES];
     int64_t http_port;
     char data_dir[OPTION_TEXT_BYTES];

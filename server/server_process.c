@@ -375,6 +375,7 @@ static enum lg_status open_shard(struct process *process, size_t at, enum isa is
     struct shard_thread_options options = {
         .zmq = process->zmq,
         .endpoint = endpoint,
+        .local = config->local,
         .shard = {.credit_bytes = config->credit_bytes,
                   .session_credit_bytes = config->session_credit_bytes,
                   .memory_bytes = process->memory_bytes / (uint64_t)config->shards,

@@ -89,9 +89,9 @@ void shard_send_ack(struct shard *shard, const struct shard_input *input, enum l
     shard_send(shard, input, &reply);
 }
 
-void shard_refuse(struct shard *shard, uint64_t route, uint64_t request, const struct lg_error *error) {
+void shard_refuse(struct shard *shard, uint64_t route, uint64_t request, uint64_t about, const struct lg_error *error) {
     const struct wire_message asked = {.request = request};
-    shard_send_error(shard, &(struct shard_input){.route = route, .message = &asked}, 0, error);
+    shard_send_error(shard, &(struct shard_input){.route = route, .message = &asked}, about, error);
 }
 
 /* ---- dispatch */

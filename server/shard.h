@@ -18,6 +18,7 @@
 #define LAGOON_SERVER_SHARD_H
 
 #include "common/metrics.h"
+#include "proto/local.h"
 #include "proto/wire.h"
 #include "server/isa.h"
 #include "server/snapshot.h"
@@ -33,6 +34,7 @@ struct shard_config {
     uint32_t sessions_max;         /* per job */
     bool reject_nonfinite;         /* refuse parts that contain NaN or infinity */
     enum isa isa;
+    const char *local;       /* name of the Unix socket that clients on this host are told; NULL: none. Outlives it */
     struct metrics *metrics; /* may be NULL */
 };
 
@@ -82,13 +84,23 @@ void shard_free(struct shard *shard);
 /* Handles one decoded message: HELLO, PUSH, PULL from sessions; JOB_OPEN, JOB_CLOSE, SESSION_OPEN, SESSION_CLOSE,
  * MARKS_QUERY, LEDGER_QUERY from the control route. Anything else is answered with an ERROR. */
 void shard_receive(struct shard *shard, const struct shard_input *input);
-/* An answer to bytes that could not be decoded. */
-void shard_refuse(struct shard *shard, uint64_t route, uint64_t request, const struct lg_error *error);
+/* An answer to bytes that could not be decoded, or whose payload is not there; `about` is a push's seq or 0. */
+void shard_refuse(struct shard *shard, uint64_t route, uint64_t request, uint64_t about, const struct lg_error *error);
 
 /* Applies a recorded decision to the payload of `push` (NULL where it was NULL) as the original did, without deciding
  * anything. The shard has the same jobs open and no sessions; decisions come in order from the first. */
 LG_MUST_CHECK enum lg_status shard_replay(struct shard *shard, const struct shard_decision *decision,
                                           const struct wire_message *push, struct lg_error *error);
+
+/* A client on this host wants to read the job's parameters in place: may it? The descriptor stays the shard's. */
+struct shard_attachment {
+    int fd;
+    uint32_t unit_count;
+    uint64_t bytes;
+};
+LG_MUST_CHECK enum lg_status shard_attach(const struct shard *shard, const struct local_hello *hello,
+                                          struct shard_attachment *out, struct lg_error *error);
+bool shard_has_session(const struct shard *shard, uint64_t job, uint64_t session, uint32_t incarnation);
 
 /* Fills one entry per job, the newest first: ended ones, whose values are kept, are left out where there is no room.
  * Returns how many. */

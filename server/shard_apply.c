@@ -121,6 +121,7 @@ void shard_apply(struct shard *shard, struct push_part *part, const struct shard
         ledger_fold(&job->ledger);
     job->counter = version_counter(decision->version_after);
     job->samples = decision->samples_after;
+    job_publish(job);
 }
 
 /* ---- replay */
@@ -157,6 +158,7 @@ enum lg_status shard_replay(struct shard *shard, const struct shard_decision *de
     if (status == LG_OK && !push) {
         job->counter = version_counter(decision->version_after);
         job->samples = decision->samples_after;
+        job_publish(job);
         shard->order++;
         return LG_OK;
     }

@@ -6,10 +6,14 @@
 
 #include "server/shard_state.h"
 
-enum { ALIGN_ELEMENTS = 16 }; /* units start at cache lines */
-
 uint64_t job_version(const struct shard_job *job) {
     return version_make(job->epoch, job->counter);
+}
+
+void job_publish(struct shard_job *job) {
+    struct local_segment *head = job->segment.head;
+    atomic_store_explicit(&head->job_version, job_version(job), memory_order_release);
+    atomic_store_explicit(&head->readable, job_initialised(job), memory_order_release);
 }
 
 bool job_initialised(const struct shard_job *job) {
@@ -55,6 +59,19 @@ static enum lg_status job_take_units(struct shard_job *job, const struct wire_me
     return LG_OK;
 }
 
+/* Values in the segment; each kind of state in one stretch of `elements`, in the same order. */
+static void job_lay_out_units(struct shard_job *job, size_t elements) {
+    size_t offset = 0;
+    for (uint32_t i = 0; i < job->unit_count; i++) {
+        struct unit *unit = &job->units[i];
+        unit->values = job->segment.data + offset;
+        unit->shared = &job->segment.head->units[i];
+        for (uint32_t k = 0; k < job->updater->state_count; k++)
+            unit->states[k] = job->states + k * elements + offset;
+        offset += (size_t)local_unit_bytes(unit->elements) / sizeof(float);
+    }
+}
+
 static enum lg_status job_take_memory(const struct shard *shard, struct shard_job *job, struct lg_error *error) {
     uint64_t used = shard_memory_bytes(shard), needed = job->parameter_bytes + job->state_bytes;
     uint64_t limit = shard->config.memory_bytes;
@@ -62,27 +79,21 @@ static enum lg_status job_take_memory(const struct shard *shard, struct shard_jo
         return lg_fail(error, LG_NO_MEMORY, "\"%s\" needs %llu bytes on shard %u, %llu of %llu are free", job->name,
                        (unsigned long long)needed, shard->config.index,
                        (unsigned long long)(used < limit ? limit - used : 0), (unsigned long long)limit);
-    size_t elements = 0;
+    uint64_t data_bytes = 0;
     for (uint32_t i = 0; i < job->unit_count; i++)
-        elements += (job->units[i].elements + ALIGN_ELEMENTS - 1) / ALIGN_ELEMENTS * ALIGN_ELEMENTS;
-    enum lg_status status = segment_init(&job->segment, "lagoon-parameters", elements * sizeof(float), error);
+        data_bytes += local_unit_bytes(job->units[i].elements);
+    enum lg_status status = segment_init(&job->segment, "lagoon-parameters", job->unit_count, data_bytes, error);
     if (status != LG_OK)
         return status;
-    size_t state_bytes = elements * sizeof(float) * job->updater->state_count;
+    size_t state_bytes = (size_t)data_bytes * job->updater->state_count;
     if (state_bytes > 0) {
-        job->states = aligned_alloc(ALIGN_ELEMENTS * sizeof(float), state_bytes);
+        job->states = aligned_alloc(LOCAL_ALIGN_BYTES, state_bytes);
         if (!job->states)
             return lg_fail(error, LG_NO_MEMORY, "no memory for %zu bytes of optimizer state", state_bytes);
         memset(job->states, 0, state_bytes);
     }
-    size_t offset = 0;
-    for (uint32_t i = 0; i < job->unit_count; i++) {
-        struct unit *unit = &job->units[i];
-        unit->values = job->segment.data + offset;
-        for (uint32_t k = 0; k < job->updater->state_count; k++)
-            unit->states[k] = job->states + k * elements + offset;
-        offset += (unit->elements + ALIGN_ELEMENTS - 1) / ALIGN_ELEMENTS * ALIGN_ELEMENTS;
-    }
+    job_lay_out_units(job, (size_t)data_bytes / sizeof(float));
+    atomic_store(&job->segment.head->job_version, job_version(job));
     return LG_OK;
 }
 

@@ -110,6 +110,7 @@ void shard_finish_push(struct shard *shard, struct shard_job *job, struct open_p
             shard->sink.decide(shard->sink.context, &decision, NULL);
         job->counter++;
         job->samples = decision.samples_after;
+        job_publish(job);
     }
     job->tally.pushes++;
     job->tally.samples += push->samples;

@@ -239,6 +239,41 @@ void shard_handle_hello(struct shard *shard, const struct shard_input *input) {
     reply.hello_reply = (struct wire_hello_reply){.shard = shard->config.index,
                                                   .window = session->window,
                                                   .credit_bytes = session->credit_bytes,
-                                                  .version = job_version(job)};
+                                                  .version = job_version(job),
+                                                  .local = shard->config.local};
     shard_send(shard, input, &reply);
+}
+
+/* ---- clients on the same host */
+
+/* Room for a few gradients of the whole job, so that a stranger's offer cannot fill the address space. */
+static uint64_t ring_bytes_max(const struct shard_job *job) {
+    uint64_t elements = 0;
+    for (size_t i = 0; i < job->tensor_count; i++)
+        elements += tensor_elements(&job->tensors[i]);
+    return 4 * (elements * sizeof(float) + LOCAL_PAGE_BYTES);
+}
+
+enum lg_status shard_attach(const struct shard *shard, const struct local_hello *hello, struct shard_attachment *out,
+                            struct lg_error *error) {
+    struct shard_job *job;
+    struct shard_session *session;
+    enum lg_status status = shard_need_job(shard, hello->job, &job, error);
+    if (status == LG_OK)
+        status = find_session(job, hello->session, hello->incarnation, &session, error);
+    if (status != LG_OK)
+        return status;
+    if (!tokens_equal(session->token, hello->token))
+        return lg_fail(error, LG_DENIED, "the session's token is wrong");
+    if (hello->ring_bytes > ring_bytes_max(job))
+        return lg_fail(error, LG_INVALID, "%llu bytes of gradient memory are more than \"%s\" needs: %llu at most",
+                       (unsigned long long)hello->ring_bytes, job->name, (unsigned long long)ring_bytes_max(job));
+    *out = (struct shard_attachment){job->segment.fd, job->unit_count, job->segment.bytes};
+    return LG_OK;
+}
+
+bool shard_has_session(const struct shard *shard, uint64_t job_id, uint64_t id, uint32_t incarnation) {
+    const struct shard_job *job = shard_find_job(shard, job_id);
+    const struct shard_session *session = job ? job_session(job, id) : NULL;
+    return session && session->incarnation == incarnation;
 }

@@ -161,6 +161,8 @@ void shard_job_free(struct shard *shard, struct shard_job *job);
 /* The job's version now: (epoch, counter). */
 uint64_t job_version(const struct shard_job *job);
 bool job_initialised(const struct shard_job *job);
+/* Shows the job's version, and that it may be read, to those who have its segment mapped. */
+void job_publish(struct shard_job *job);
 
 /* ---- shard_session.c */
 

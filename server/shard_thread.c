@@ -8,6 +8,7 @@
 
 #include "common/log.h"
 #include "proto/wire_net.h"
+#include "server/local_door.h"
 
 enum {
     STATS_INTERVAL_MS = 500,
@@ -21,6 +22,8 @@ struct shard_thread {
     char endpoint[NET_ENDPOINT_BYTES];
     struct shard_config config;
     struct shard *shard;
+    struct local_door *door; /* NULL: no shared memory */
+    struct wire_bytes payload[WIRE_PAYLOAD_FRAMES_MAX];
     struct wire_arena *arena, *control_arena;
     struct net_message in, out; /* large: kept here, not on the stack */
     struct metric_cell *malformed, *queue_depth;
@@ -79,6 +82,14 @@ static void send_message(void *context, uint64_t route, const struct wire_messag
 
 /* ---- receiving */
 
+/* Payload that lies in the sender's memory. */
+static bool find_payload(struct shard_thread *thread, struct wire_message *message, struct lg_error *error) {
+    if (thread->door)
+        return local_door_resolve(thread->door, message, thread->payload, error) == LG_OK;
+    (void)lg_fail(error, LG_UNSUPPORTED, "this shard shares no memory: send the values");
+    return false;
+}
+
 static void take_data(struct shard_thread *thread, enum lg_status received) {
     struct wire_message message = {0};
     struct lg_error error = {0};
@@ -92,7 +103,11 @@ static void take_data(struct shard_thread *thread, enum lg_status received) {
     if (wire_net_decode(in, 1, thread->arena, &message, &error) != LG_OK) {
         metric_add(thread->malformed, 1);
         log_debug("malformed", "shard %u dropped a message: %s", thread->config.index, error.message);
-        shard_refuse(thread->shard, route, message.request, &error);
+        shard_refuse(thread->shard, route, message.request, 0, &error);
+        return;
+    }
+    if (message.kind == WIRE_PUSH && message.push.ring && !find_payload(thread, &message, &error)) {
+        shard_refuse(thread->shard, route, message.request, message.push.seq, &error);
         return;
     }
     shard_receive(thread->shard, &(struct shard_input){.now_ns = now_ns(), .route = route, .message = &message});
@@ -147,15 +162,23 @@ static void drain_control(struct shard_thread *thread) {
 static void *serve(void *argument) {
     struct shard_thread *thread = argument;
     while (!thread->stopping) {
-        zmq_pollitem_t items[2] = {{.socket = thread->data, .events = ZMQ_POLLIN},
-                                   {.socket = thread->control_inside, .events = ZMQ_POLLIN}};
+        zmq_pollitem_t items[2 + LOCAL_DOOR_ITEMS] = {{.socket = thread->data, .events = ZMQ_POLLIN},
+                                                      {.socket = thread->control_inside, .events = ZMQ_POLLIN}};
+        int visitors = thread->door ? local_door_items(thread->door, &items[2]) : 0;
         int64_t wait_ms = thread->next_stats_ms - now_ns() / 1000000;
-        if (zmq_poll(items, 2, wait_ms > 0 ? (long)wait_ms : 0) < 0 && zmq_errno() == ETERM)
+        if (zmq_poll(items, 2 + visitors, wait_ms > 0 ? (long)wait_ms : 0) < 0 && zmq_errno() == ETERM)
             break;
         drain_control(thread);
         drain_data(thread);
+        for (int i = 0; i < visitors; i++)
+            if (items[2 + i].revents) {
+                local_door_serve(thread->door, thread->shard, now_ns());
+                break;
+            }
         if (now_ns() / 1000000 >= thread->next_stats_ms) {
             publish_stats(thread);
+            if (thread->door)
+                local_door_sweep(thread->door, thread->shard);
             thread->next_stats_ms = now_ns() / 1000000 + STATS_INTERVAL_MS;
         }
     }
@@ -193,7 +216,12 @@ enum lg_status shard_thread_open(const struct shard_thread_options *options, str
         status = net_bind(thread->data, options->endpoint, thread->endpoint, error);
     if (status == LG_OK)
         status = open_pair(thread, error);
+    struct lg_error local_error = {0};
+    if (status == LG_OK && options->local && local_door_open(&thread->door, &local_error) != LG_OK)
+        log_warn("no-local", "workers on this host will send messages instead of sharing memory: %s",
+                 local_error.message);
     if (status == LG_OK) {
+        thread->config.local = thread->door ? local_door_name(thread->door) : NULL;
         thread->arena = wire_arena_new(ARENA_BYTES);
         thread->control_arena = wire_arena_new(CONTROL_ARENA_BYTES);
         if (!thread->arena || !thread->control_arena)
@@ -243,6 +271,7 @@ void shard_thread_stop(struct shard_thread *thread) {
         pthread_join(thread->thread, NULL);
     }
     shard_free(thread->shard);
+    local_door_close(thread->door);
     net_message_clear(&thread->in);
     net_message_clear(&thread->out);
     wire_arena_free(thread->arena);

@@ -13,6 +13,7 @@ struct shard_thread;
 struct shard_thread_options {
     void *zmq;                 /* context; outlives the thread */
     const char *endpoint;      /* to bind: "tcp://127.0.0.1:0" */
+    bool local;                /* clients on this host may share memory with the shard */
     struct shard_config shard; /* index is only known after registration: see shard_thread_start */
 };
 

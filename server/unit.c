@@ -15,6 +15,7 @@ static void average(float *restrict w, const float *restrict from, size_t n, flo
 
 void unit_apply(struct unit *unit, const struct unit_change *change, const uint8_t *payload) {
     _Alignas(64) float scratch[UPDATER_CHUNK];
+    local_unit_begin(unit->shared);
     for (size_t first = 0; first < unit->elements; first += UPDATER_CHUNK) {
         size_t n = unit->elements - first < UPDATER_CHUNK ? unit->elements - first : UPDATER_CHUNK;
         const float *values = change->codec->decode(payload, first, n, scratch);
@@ -39,6 +40,7 @@ void unit_apply(struct unit *unit, const struct unit_change *change, const uint8
 
 void unit_touch(struct unit *unit, uint64_t at_least) {
     unit->version = unit->version + 1 > at_least ? unit->version + 1 : at_least;
+    local_unit_end(unit->shared, unit->version);
     unit_forget_snapshot(unit);
 }
 

@@ -3,6 +3,7 @@
 #define LAGOON_SERVER_UNIT_H
 
 #include "common/tensor.h"
+#include "proto/local.h"
 #include "server/payload.h"
 #include "server/snapshot.h"
 #include "server/updater.h"
@@ -13,6 +14,7 @@ struct unit {
     const struct tensor_spec *tensor;
     float *values;                     /* [elements], in the job's segment */
     float *states[UPDATER_STATES_MAX]; /* [elements] each, private */
+    struct local_unit *shared;         /* its sequence lock there; NULL: none */
     uint64_t version;                  /* rises with every change; 0: never set */
     uint64_t steps;                    /* applied updates */
     bool initialised;
@@ -36,7 +38,8 @@ struct unit_change {
     float rate;
 };
 
-/* Decodes and applies in cache-sized chunks. Bits depend on the change, the payload and the unit alone. */
+/* Decodes and applies in cache-sized chunks. Bits depend on the change, the payload and the unit alone. From the first
+ * unit_apply on, readers of the shared segment wait for unit_touch. */
 void unit_apply(struct unit *unit, const struct unit_change *change, const uint8_t *payload);
 
 /* The unit has changed: it gets the least version above its own and `at_least`, and its snapshot goes. */

@@ -71,6 +71,8 @@ static const struct wire_shard_job_stats stats[] = {
 #define PLACEMENT .placement = placement, .placement_count = 6
 #define SPEC .spec = spec, .spec_count = 5
 
+static const struct wire_range ranges[] = {{4096, 1048576}, {0, 24}};
+
 static const struct golden {
     const char *name;
     struct wire_message message;
@@ -88,6 +90,29 @@ static const struct golden {
      {.kind = WIRE_HELLO_REPLY,
       .request = 1,
       .hello_reply = {.shard = 4, .window = 8, .credit_bytes = 8 << 20, .version = 0x0001000000000029}}},
+    {"hello_reply_local",
+     {.kind = WIRE_HELLO_REPLY,
+      .request = 2,
+      .hello_reply = {.shard = 1, .window = 64, .credit_bytes = 8 << 20, .local = "lagoon-shard-0123456789abcdef"}}},
+    {"push_ring",
+     {.kind = WIRE_PUSH,
+      .request = 14,
+      .push = {.session = 9,
+               .incarnation = 1,
+               .seq = 304,
+               .job = 7,
+               .map_version = 2,
+               .clock = 57,
+               .part_count = 1,
+               .samples = 65,
+               .local_steps = 1,
+               .ring = true,
+               .covers = covers,
+               .cover_count = 1},
+      .units = units,
+      .unit_count = 3,
+      .ranges = ranges,
+      .range_count = 2}},
     {"push",
      {.kind = WIRE_PUSH,
       .push = {.session = 0x1122334455667788,

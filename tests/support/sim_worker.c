@@ -99,7 +99,7 @@ void worker_spawn(struct world *world) {
                                     .window = world->window,
                                     .part_bytes = world->part_bytes,
                                     .reply_timeout_ms = REPLY_TIMEOUT_MS};
-    struct session_sink sink = {worker, worker_send, worker_reopen};
+    struct session_sink sink = {.context = worker, .send = worker_send, .reopen = worker_reopen};
     struct lg_error error = {0};
     if (session_new(&config, &sink, &worker->session, &error) != LG_OK) {
         world_fail(world, "no session: %s", error.message);

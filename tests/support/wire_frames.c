@@ -156,6 +156,9 @@ static const char *difference_bytes(const struct wire_message *a, const struct w
     for (size_t at = 0; payload_byte(a, at) >= 0 || payload_byte(b, at) >= 0; at++)
         if (payload_byte(a, at) != payload_byte(b, at))
             return "payload";
+    if (a->range_count != b->range_count ||
+        (a->range_count > 0 && memcmp(a->ranges, b->ranges, a->range_count * sizeof *a->ranges) != 0))
+        return "ranges";
     if (a->document.bytes != b->document.bytes ||
         (a->document.bytes > 0 && memcmp(a->document.data, b->document.data, a->document.bytes) != 0))
         return "document";

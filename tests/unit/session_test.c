@@ -82,7 +82,7 @@ static void bench_start(struct bench *bench, const struct tensor_spec *tensors, 
                                     .shard_count = shards,
                                     .window = 64,
                                     .reply_timeout_ms = 2000};
-    struct session_sink sink = {bench, bench_send, bench_reopen};
+    struct session_sink sink = {.context = bench, .send = bench_send, .reopen = bench_reopen};
     struct lg_error error = {0};
     ck_assert_msg(session_new(&config, &sink, &bench->session, &error) == LG_OK, "%s", error.message);
 }

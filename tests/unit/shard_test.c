@@ -90,7 +90,7 @@ START_TEST(bytes_that_could_not_be_decoded_are_answered) {
     struct lg_error error = {0};
     (void)lg_fail(&error, LG_MALFORMED, "the header ends early");
     unsigned before = bench.replies;
-    shard_refuse(bench.shard, 6, 42, &error);
+    shard_refuse(bench.shard, 6, 42, 0, &error);
     ck_assert_uint_eq(bench.replies, before + 1);
     ck_assert_int_eq(bench.reply.kind, WIRE_ERROR);
     ck_assert_uint_eq(bench.reply.route, 6);

@@ -137,6 +137,7 @@ static void complete(struct wire_message *message) {
         message->push.part_count = 3;
         message->push.dtype = WIRE_DTYPE_F32;
         message->push.codec = 0;
+        message->push.ring = false;
         message->push.covers = &one_cover;
         message->push.cover_count = 1;
         set_values(message);
@@ -726,6 +727,43 @@ START_TEST(half_precision_has_two_bytes) {
 }
 END_TEST
 
+/* The push with a ring frame of so many bytes. */
+static void refused_ring(const struct wire_message *message, size_t bytes) {
+    static const char zeros[16 * (WIRE_PAYLOAD_FRAMES_MAX + 1)];
+    struct wire_message named = *message;
+    struct wire_bytes frame = {zeros, bytes};
+    struct wire_frames frames;
+    named.push.ring = true;
+    named.payload = &frame;
+    named.payload_count = 1;
+    ck_assert(wire_frames_encode(&named, &frames));
+    frames_refused(&frames, "ring frame");
+}
+
+START_TEST(a_ring_frame_takes_the_place_of_payload) {
+    static const struct wire_range ranges[] = {{4096, 12}, {UINT64_MAX, UINT64_MAX}};
+    struct wire_message message, out;
+    struct wire_frames frames;
+    struct lg_error error;
+    random_init(&filler.random, 8);
+    make(&message, WIRE_PUSH);
+    refused_ring(&message, 0);
+    refused_ring(&message, 15);
+    refused_ring(&message, 16 * (WIRE_PAYLOAD_FRAMES_MAX + 1));
+    message.push.ring = true;
+    message.ranges = ranges;
+    message.range_count = 2;
+    ck_assert(wire_frames_encode(&message, &frames));
+    ck_assert_uint_eq(frames.count, 3);
+    ck_assert_int_eq(decode(&frames, &out, &error), LG_OK);
+    ck_assert_uint_eq(out.range_count, 2);
+    ck_assert_uint_eq(out.payload_count, 0);
+    ck_assert_mem_eq(out.ranges, ranges, sizeof ranges); /* only whoever knows the memory can judge them */
+    wire_frames_add(&frames, ranges, sizeof ranges);
+    frames_refused(&frames, "3 raw frames, but");
+}
+END_TEST
+
 START_TEST(payloads_are_bounded) {
     static char bytes[WIRE_PAYLOAD_BYTES_MAX + 1];
     struct wire_message message, out;
@@ -937,6 +975,7 @@ static Suite *wire_suite(void) {
     tcase_add_test(raw, unit_tables_are_checked);
     tcase_add_test(raw, payloads_are_whole_units);
     tcase_add_test(raw, half_precision_has_two_bytes);
+    tcase_add_test(raw, a_ring_frame_takes_the_place_of_payload);
     tcase_add_test(raw, payloads_are_bounded);
     tcase_add_test(raw, raw_frames_need_room);
     tcase_add_test(raw, tensor_records_are_checked);
