@@ -139,7 +139,9 @@ static void push_fill(struct lg_client *client, struct push_call *call, const st
                                        .local_steps = push->local_steps > 1 ? push->local_steps : 1,
                                        .covers = &call->cover,
                                        .cover_count = 1,
-                                       .gradients = gradients};
+                                       .gradients = gradients,
+                                       .computed_from = push->computed_from,
+                                       .parameters = push->parameters};
     call->order = ++client->push_order;
     call->unready = client->tensor_count;
     memset(call->ready, 0, client->tensor_count * sizeof *call->ready);

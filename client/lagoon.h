@@ -75,10 +75,12 @@ struct lg_push {
     uint64_t lease;
     uint32_t fence;
     uint64_t epoch, first, end;
-    uint32_t local_steps; /* 1 for a gradient */
-    bool initial;         /* sets the parameters to the buffer: the holder of the initialise lease only */
-    float *parameters;    /* not NULL: push and pull in one round trip. Filled like lg_pull does, with values that
-                           * have this push in them; the client's until the push was waited for */
+    uint32_t local_steps;       /* 1 for a gradient */
+    bool initial;               /* sets the parameters to the buffer: the holder of the initialise lease only */
+    float *parameters;          /* not NULL: push and pull in one round trip. Filled like lg_pull does, with values that
+                                 * have this push in them; the client's until the push was waited for */
+    const float *computed_from; /* the buffer whose values the gradients were computed from; its staleness counts. NULL:
+                                 * the one whose pull was completed last. The last four filled are told apart */
 };
 
 /* Memory for gradients, flat, tensor-table order, zeroed, aligned to 64 bytes: one of LG_GRADIENT_BUFFERS, the client's

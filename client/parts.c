@@ -49,11 +49,10 @@ static void plan_push(struct parts *parts, struct parts_slot *slot) {
     }
 }
 
-/* A reply may carry every unit in a frame of its own, so units are bounded by the frames of a message. */
 static void plan_pull(const struct parts *parts, struct parts_slot *slot) {
     for (uint32_t first = 0; first < slot->unit_count;) {
         uint32_t end = first + 1, bytes = unit_bytes(slot, first);
-        while (end < slot->unit_count && end - first < WIRE_PAYLOAD_FRAMES_MAX &&
+        while (end < slot->unit_count && end - first < WIRE_UNITS_MAX &&
                bytes + unit_bytes(slot, end) <= parts->part_bytes)
             bytes += unit_bytes(slot, end++);
         slot->pull[slot->pull_count++] = (struct part){.first_unit = first, .unit_count = end - first, .bytes = bytes};

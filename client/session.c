@@ -39,6 +39,8 @@ enum lg_status session_new(const struct session_config *config, const struct ses
             status = lg_fail(error, LG_NO_MEMORY, "no memory for a session of %u shards", config->shard_count);
     }
     if (status == LG_OK)
+        status = session_values_init(session, error);
+    if (status == LG_OK)
         status = session_push_init(session, error);
     if (status == LG_OK)
         status = session_pull_init(session, error);
@@ -56,6 +58,7 @@ void session_free(struct session *session) {
         return;
     session_push_deinit(session);
     session_pull_deinit(session);
+    session_values_deinit(session);
     free(session->slots);
     free(session->ring);
     parts_deinit(&session->parts);
@@ -254,9 +257,12 @@ static void refused(struct session *session, uint32_t slot_index, const struct w
         if (about == session->slots[slot_index].hello_request)
             hello_refused(session, slot_index, refusal, now_ns);
     } else if (about != 0)
-        session_push_answer(
-            session, slot_index,
-            &(struct wire_push_reply){.seq = about, .status = refusal->status, .reason = refusal->reason}, now_ns);
+        session_push_answer(session, slot_index,
+                            &(struct wire_message){
+                                .kind = WIRE_PUSH_REPLY,
+                                .push_reply = {.seq = about, .status = refusal->status, .reason = refusal->reason},
+                            },
+                            now_ns);
     else /* about nothing that can be named: whatever it was goes again on a new connection */
         session_drop(session, slot_index, refusal->reason, now_ns);
 }
@@ -275,7 +281,7 @@ void session_receive(struct session *session, uint32_t slot_index, const struct 
         if (ends_session(message->push_reply.status))
             session_end(session, (enum lg_status)message->push_reply.status, message->push_reply.reason);
         else
-            session_push_answer(session, slot_index, &message->push_reply, now_ns);
+            session_push_answer(session, slot_index, message, now_ns);
         break;
     case WIRE_PULL_REPLY:
         session_pull_answer(session, slot_index, message, now_ns);

@@ -1,7 +1,8 @@
 /* The session: the client's half of the data protocol as a state machine over all shards of one job.
  *
  * It cuts pushes and pulls into parts of about 1 MiB, keeps at most `window` parts and the granted credit in flight,
- * resends what is unacknowledged after a reconnect, and takes the base for pushes from the least version pulled.
+ * resends what is unacknowledged after a reconnect, and takes the base for pushes from the least version pulled. A push
+ * may bring the values back in the same round trip.
  * No socket, file or clock; one thread at a time. Buffers are the caller's: a push's gradients must stay as they are
  * until the push is settled, a pull's target until the pull is done. */
 #ifndef LAGOON_CLIENT_SESSION_H
@@ -61,6 +62,10 @@ struct session_push {
     const struct wire_cover *covers; /* session, incarnation and seq are filled in here */
     size_t cover_count;              /* 0: one cover without a lease */
     const float *gradients;          /* flat, whole job, until settled */
+    const float *computed_from; /* the pulled buffer that the gradients were computed from: its base is taken. NULL:
+                                 * that of the pull, or push with parameters, completed last */
+    float *parameters;          /* not NULL: filled with values that have this push in them, as by a pull; the
+                                 * session's until settled */
 };
 
 LG_MUST_CHECK enum lg_status session_new(const struct session_config *config, const struct session_sink *sink,
@@ -97,7 +102,7 @@ LG_MUST_CHECK enum lg_status session_pull_poll(struct session *session, struct l
 /* Gives the pull up: its target is not touched any more. */
 void session_pull_cancel(struct session *session);
 /* What is remembered about the contents of buffers is forgotten: the next pull brings every unit. For buffers that were
- * changed or freed; not during a pull. */
+ * changed or freed; not during a pull, nor while a push fills one. */
 void session_pull_forget(struct session *session);
 
 /* LG_OK, or the reason why the session is over (fenced, cancelled). */

@@ -7,7 +7,7 @@
 
 enum {
     SESSION_PUSHES = 2,     /* unsettled at once */
-    SESSION_BUFFERS = 2,    /* pull targets whose contents are remembered: one in use, one being filled */
+    SESSION_BUFFERS = 4,    /* whose contents are remembered: targets of a pull and two pushes, one to compute from */
     SESSION_CUTS_MAX = 1024 /* of one push; more come out when the pieces are sent */
 };
 
@@ -52,6 +52,7 @@ struct push_slot {
     uint32_t checked;        /* units of part `next`, from its end, whose tensors are known to be ready */
     uint64_t base;
     bool base_known;
+    uint64_t least_version; /* of the values that came back */
 };
 
 struct push {
@@ -59,6 +60,7 @@ struct push {
     uint64_t ticket;
     struct session_push spec;  /* covers point to `covers` */
     struct wire_cover *covers; /* [WIRE_COVERS_MAX] */
+    struct held *held;         /* of spec.parameters; NULL: no values are wanted */
     bool *ready;               /* [tensor_count] */
     size_t unready;            /* tensors; 0: closed */
     uint32_t unsettled;        /* parts, over all slots */
@@ -86,11 +88,13 @@ struct pull_slot {
     uint64_t least_version;
 };
 
-/* Versions of the units in a caller's buffer; 0: unknown. */
+/* What a caller's buffer contains. */
 struct held {
     const float *buffer; /* NULL: unused */
-    uint64_t *versions;  /* [unit count] */
-    uint64_t used;       /* serial of the last pull into it */
+    uint64_t *versions;  /* [unit count] 0: unknown */
+    uint64_t *bases;     /* [shard_count] the shard's least version in the last fill that was completed; 0: none was */
+    uint64_t used;       /* serial of the last fill */
+    uint32_t fills;      /* under way: a pull, pushes with parameters */
 };
 
 enum pull_state { PULL_NONE, PULL_ACTIVE, PULL_DONE, PULL_FAILED };
@@ -120,7 +124,7 @@ struct session {
     struct lg_error end; /* status LG_OK: alive */
     /* scratch of the message being sent */
     struct wire_bytes frames[WIRE_PAYLOAD_FRAMES_MAX];
-    struct wire_unit table[WIRE_PAYLOAD_FRAMES_MAX];
+    struct wire_unit table[WIRE_UNITS_MAX];
     struct wire_cover covers[WIRE_COVERS_MAX];
 };
 
@@ -148,7 +152,8 @@ void session_push_deinit(struct session *session);
 bool session_push_pump(struct session *session, uint32_t slot, int64_t now_ns);
 /* What was in flight on a lost connection goes again. */
 void session_push_lost(struct session *session, uint32_t slot);
-void session_push_answer(struct session *session, uint32_t slot, const struct wire_push_reply *reply, int64_t now_ns);
+/* A PUSH_REPLY, or what an ERROR says in its place. */
+void session_push_answer(struct session *session, uint32_t slot, const struct wire_message *message, int64_t now_ns);
 
 /* session_pull.c */
 LG_MUST_CHECK enum lg_status session_pull_init(struct session *session, struct lg_error *error);
@@ -157,5 +162,26 @@ void session_pull_pump(struct session *session, uint32_t slot, int64_t now_ns);
 void session_pull_lost(struct session *session, uint32_t slot);
 void session_pull_answer(struct session *session, uint32_t slot, const struct wire_message *message, int64_t now_ns);
 void session_pull_refused(struct session *session, uint32_t slot, const struct wire_error *refusal, int64_t now_ns);
+
+/* session_values.c: what buffers contain. */
+LG_MUST_CHECK enum lg_status session_values_init(struct session *session, struct lg_error *error);
+void session_values_deinit(struct session *session);
+/* A fill of the buffer begins, and ends. */
+struct held *session_held_begin(struct session *session, const float *buffer);
+void session_held_end(struct held *held);
+/* The buffer's entry, or NULL where it is not remembered. */
+const struct held *session_held_find(const struct session *session, const float *buffer);
+/* Its versions are no longer relied on; bases stay, since gradients may have been computed from it. */
+void session_held_forget(const struct session *session, struct held *held);
+/* The slot is filled with values of at least this version of the shard. */
+void session_held_settle(struct session *session, struct held *held, uint32_t slot, uint64_t least_version);
+/* The part's units with the versions held, in session->table. */
+const struct wire_unit *session_held_table(struct session *session, const struct held *held, uint32_t slot,
+                                           const struct part *part);
+/* Copies the values of a reply into `target`, the flat array of `held`: some of the part's units, in its order. What it
+ * leaves out must be held already. False: it does not fit what was asked for; then nothing of the part counts as held.
+ */
+bool session_values_take(struct session *session, struct held *held, float *target, uint32_t slot,
+                         const struct part *part, const struct wire_message *message);
 
 #endif

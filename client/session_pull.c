@@ -10,11 +10,6 @@
 enum lg_status session_pull_init(struct session *session, struct lg_error *error) {
     struct pull *pull = &session->pull;
     bool complete = true;
-    for (size_t i = 0; i < SESSION_BUFFERS; i++) {
-        uint32_t units = session->parts.blocks.count;
-        session->held[i].versions = calloc(units ? units : 1, sizeof *session->held[i].versions);
-        complete = complete && session->held[i].versions;
-    }
     pull->slots = calloc(session->config.shard_count, sizeof *pull->slots);
     for (uint32_t i = 0; pull->slots && i < session->config.shard_count; i++) {
         uint32_t count = session->parts.slots[i].pull_count;
@@ -30,36 +25,12 @@ void session_pull_deinit(struct session *session) {
     for (uint32_t i = 0; session->pull.slots && i < session->config.shard_count; i++)
         free(session->pull.slots[i].parts);
     free(session->pull.slots);
-    for (size_t i = 0; i < SESSION_BUFFERS; i++)
-        free(session->held[i].versions);
-}
-
-/* ---- what buffers hold */
-
-static void held_forget(struct session *session, struct held *held) {
-    held->buffer = NULL;
-    memset(held->versions, 0, session->parts.blocks.count * sizeof *held->versions);
-}
-
-/* The memory of `buffer`, or the longest unused one, emptied. */
-static struct held *held_of(struct session *session, const float *buffer) {
-    struct held *oldest = &session->held[0];
-    for (size_t i = 0; i < SESSION_BUFFERS; i++) {
-        struct held *held = &session->held[i];
-        if (held->buffer == buffer)
-            return held;
-        if (held->used < oldest->used)
-            oldest = held;
-    }
-    held_forget(session, oldest);
-    oldest->buffer = buffer;
-    return oldest;
 }
 
 void session_pull_forget(struct session *session) {
     assert(session->pull.state != PULL_ACTIVE);
     for (size_t i = 0; i < SESSION_BUFFERS; i++)
-        held_forget(session, &session->held[i]);
+        session_held_forget(session, &session->held[i]);
 }
 
 /* ---- asking */
@@ -68,10 +39,6 @@ static bool part_ask(struct session *session, uint32_t slot_index, uint32_t inde
     const struct parts_slot *plan = &session->parts.slots[slot_index];
     const struct part *part = &plan->pull[index];
     struct pull_part *state = &session->pull.slots[slot_index].parts[index];
-    for (uint32_t i = 0; i < part->unit_count; i++) {
-        session->table[i] = plan->units[part->first_unit + i];
-        session->table[i].version = session->pull.held->versions[session->table[i].unit];
-    }
     state->tag = SESSION_TAG_BIT | (++session->serial << SESSION_TAG_PART_BITS) | index;
     struct wire_message message = {.kind = WIRE_PULL,
                                    .request = state->tag,
@@ -80,7 +47,7 @@ static bool part_ask(struct session *session, uint32_t slot_index, uint32_t inde
                                             .job = session->config.job,
                                             .map_version = session->config.map_version,
                                             .tag = state->tag},
-                                   .units = session->table,
+                                   .units = session_held_table(session, session->pull.held, slot_index, part),
                                    .unit_count = part->unit_count};
     return session_send(session, slot_index, &message, now_ns);
 }
@@ -166,57 +133,12 @@ static struct pull_part *part_of_tag(struct session *session, uint32_t slot_inde
     return part->state == PULL_PART_SENT && part->tag == tag ? part : NULL;
 }
 
-/* Where in the payload the next unit begins; units never straddle frames. */
-struct payload_cursor {
-    const struct wire_message *message;
-    size_t frame, at;
-};
-
-static const void *payload_take(struct payload_cursor *cursor, size_t bytes) {
-    while (cursor->frame < cursor->message->payload_count &&
-           cursor->at == cursor->message->payload[cursor->frame].bytes) {
-        cursor->frame++;
-        cursor->at = 0;
-    }
-    if (cursor->frame == cursor->message->payload_count ||
-        cursor->message->payload[cursor->frame].bytes - cursor->at < bytes)
-        return NULL;
-    const void *data = (const char *)cursor->message->payload[cursor->frame].data + cursor->at;
-    cursor->at += bytes;
-    return data;
-}
-
-/* Copies a reply into the target. The reply lists a subset of the part's units in the part's order; what it leaves out
- * must be held already. False: it does not fit what was asked for (then the target may hold some of it). */
-static bool reply_copy(struct session *session, const struct parts_slot *plan, const struct part *part,
-                       const struct wire_message *message) {
-    struct payload_cursor cursor = {message, 0, 0};
-    struct pull *pull = &session->pull;
-    size_t given = 0;
-    for (uint32_t i = 0; i < part->unit_count; i++) {
-        const struct wire_unit *asked = &plan->units[part->first_unit + i];
-        if (given == message->unit_count || message->units[given].unit != asked->unit) {
-            if (pull->held->versions[asked->unit] == 0)
-                return false;
-            continue;
-        }
-        size_t bytes = asked->elements * sizeof(float);
-        const void *data = message->units[given].elements == asked->elements ? payload_take(&cursor, bytes) : NULL;
-        if (!data)
-            return false;
-        memcpy(pull->target + session->parts.blocks.blocks[asked->unit].offset, data, bytes);
-        pull->held->versions[asked->unit] = message->units[given++].version;
-    }
-    return given == message->unit_count;
-}
-
 static void pull_finish(struct session *session) {
     for (uint32_t i = 0; i < session->config.shard_count; i++) {
-        if (session->parts.slots[i].pull_count == 0)
-            continue;
-        session->slots[i].pulled_version = session->pull.slots[i].least_version;
-        session->slots[i].pulled = true;
+        if (session->parts.slots[i].pull_count > 0)
+            session_held_settle(session, session->pull.held, i, session->pull.slots[i].least_version);
     }
+    session_held_end(session->pull.held);
     session->pull.state = PULL_DONE;
 }
 
@@ -238,9 +160,8 @@ void session_pull_answer(struct session *session, uint32_t slot_index, const str
         return;
     const struct parts_slot *plan = &session->parts.slots[slot_index];
     const struct part *part = &plan->pull[state - slot->parts];
-    if (reply->dtype != WIRE_DTYPE_F32 || reply->codec != 0 || !reply_copy(session, plan, part, message)) {
-        for (uint32_t i = 0; i < part->unit_count; i++)
-            session->pull.held->versions[plan->units[part->first_unit + i].unit] = 0;
+    if (reply->dtype != WIRE_DTYPE_F32 || reply->codec != 0 ||
+        !session_values_take(session, session->pull.held, session->pull.target, slot_index, part, message)) {
         session_drop(session, slot_index, "sent a pull reply that does not fit the request", now_ns);
         return;
     }
@@ -255,7 +176,8 @@ static void pull_give_up(struct session *session) {
         for (uint32_t at = 0; at < session->parts.slots[i].pull_count; at++)
             if (session->pull.slots[i].parts[at].state == PULL_PART_SENT)
                 session_answered(session, i, session->parts.slots[i].pull[at].bytes);
-    held_forget(session, session->pull.held);
+    session_held_forget(session, session->pull.held);
+    session_held_end(session->pull.held);
     session->pull.state = PULL_FAILED;
 }
 
@@ -289,8 +211,7 @@ enum lg_status session_pull_open(struct session *session, float *parameters, int
         return session->end.status;
     if (pull->state == PULL_ACTIVE)
         return lg_fail(error, LG_INVALID, "a pull is under way: wait for it before the next one");
-    pull->held = held_of(session, parameters);
-    pull->held->used = ++session->serial;
+    pull->held = session_held_begin(session, parameters);
     pull->target = parameters;
     pull->unsettled = 0;
     pull->state = PULL_ACTIVE;

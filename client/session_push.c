@@ -100,6 +100,11 @@ static size_t frames_fill(struct session *session, const struct push *push, uint
     return part->run_count;
 }
 
+/* What a part takes of the credit: its gradients, and the values that come back. */
+static uint32_t flight_bytes(const struct push *push, const struct part *part) {
+    return push->held ? 2 * part->bytes : part->bytes;
+}
+
 /* A base is fixed when the push is opened; a session that never pulled counts from where it greeted the shard. */
 static uint64_t base_of(const struct session *session, struct push_slot *state, uint32_t slot_index) {
     if (!state->base_known) {
@@ -133,9 +138,11 @@ static bool part_send(struct session *session, struct push *push, uint32_t slot_
                  .samples = push->spec.samples,
                  .local_steps = push->spec.local_steps,
                  .base = base_of(session, state, slot_index),
+                 .pull = push->held != NULL,
                  .covers = session->covers,
                  .cover_count = push->spec.cover_count},
-        .units = &plan->units[part->first_unit],
+        .units =
+            push->held ? session_held_table(session, push->held, slot_index, part) : &plan->units[part->first_unit],
         .unit_count = part->unit_count,
         .payload = session->frames,
         .payload_count = frames_fill(session, push, slot_index, part),
@@ -154,7 +161,7 @@ static bool push_pump(struct session *session, struct push *push, uint32_t slot_
             continue;
         if (!part_ready(session, push, state, slot_index, shape))
             return true;
-        if (!session_credit_allows(&session->slots[slot_index], shape->bytes))
+        if (!session_credit_allows(&session->slots[slot_index], flight_bytes(push, shape)))
             return false;
         if (part->seq == 0 &&
             !seq_take(session, (uint32_t)(push - session->pushes), slot_index, state->next, &part->seq))
@@ -163,7 +170,7 @@ static bool push_pump(struct session *session, struct push *push, uint32_t slot_
             return false;
         part->state = PUSH_PART_SENT;
         session->slots[slot_index].pushes_flying++;
-        session->slots[slot_index].flight_bytes += shape->bytes;
+        session->slots[slot_index].flight_bytes += flight_bytes(push, shape);
     }
     return true;
 }
@@ -227,37 +234,85 @@ static bool may_pass(uint32_t status) {
     return status == LG_UNAVAILABLE || status == LG_NO_CREDIT;
 }
 
-void session_push_answer(struct session *session, uint32_t slot_index, const struct wire_push_reply *reply,
+/* The part goes again after a while. */
+static void part_again(struct session *session, struct push *push, const struct flight *flight, const char *reason,
+                       int64_t now_ns) {
+    struct push_slot *state = &push->slots[flight->slot];
+    state->parts[flight->part].state = PUSH_PART_AGAIN;
+    if (flight->part < state->next)
+        state->next = flight->part;
+    state->checked = 0;
+    session_back_off(session, flight->slot, reason, now_ns);
+}
+
+/* All parts are settled: a buffer that was filled by all of them has a new base. */
+static void push_finish(struct session *session, struct push *push) {
+    if (!push->held)
+        return;
+    for (uint32_t i = 0; push->failure.status == LG_OK && i < session->config.shard_count; i++)
+        if (session->parts.slots[i].push_count > 0)
+            session_held_settle(session, push->held, i, push->slots[i].least_version);
+    session_held_end(push->held);
+    push->held = NULL;
+}
+
+static bool is_success(uint32_t status) {
+    return status == LG_OK || status == LG_DUPLICATE || status == LG_DROPPED;
+}
+
+static void part_settle(struct session *session, struct push *push, const struct flight *flight,
+                        const struct wire_push_reply *reply) {
+    push->slots[flight->slot].parts[flight->part].state = PUSH_PART_SETTLED;
+    push->unsettled--;
+    seq_settle(session, reply->seq);
+    session_settled(session, flight->slot);
+    if (is_success(reply->status))
+        result_add(push, reply);
+    else if (push->failure.status == LG_OK)
+        lg_fail(&push->failure, (enum lg_status)reply->status, "shard %u refused the push: %s", flight->slot,
+                reply->reason && reply->reason[0] ? reply->reason : lg_status_text((enum lg_status)reply->status));
+    if (push->unsettled == 0)
+        push_finish(session, push);
+}
+
+/* The values that a successful answer brought go into the buffer. Where the shard had no memory for them the part goes
+ * again: it is answered from its record, with the values. False: the part is not settled yet. */
+static bool part_values(struct session *session, struct push *push, const struct flight *flight,
+                        const struct wire_message *message, int64_t now_ns) {
+    const struct wire_push_reply *reply = &message->push_reply;
+    const struct part *part = &session->parts.slots[flight->slot].push[flight->part];
+    struct push_slot *state = &push->slots[flight->slot];
+    if (reply->values_version == 0) {
+        part_again(session, push, flight, reply->reason, now_ns);
+        return false;
+    }
+    if (!session_values_take(session, push->held, push->spec.parameters, flight->slot, part, message)) {
+        session_drop(session, flight->slot, "sent a push reply whose values do not fit the push", now_ns);
+        return false;
+    }
+    if (reply->values_version < state->least_version)
+        state->least_version = reply->values_version;
+    return true;
+}
+
+void session_push_answer(struct session *session, uint32_t slot_index, const struct wire_message *message,
                          int64_t now_ns) {
-    struct flight flight = session->ring[reply->seq % session->config.window];
+    const struct wire_push_reply *reply = &message->push_reply;
+    const struct flight flight = session->ring[reply->seq % session->config.window];
     if (flight.seq != reply->seq || reply->seq < session->seq_floor || flight.settled || flight.slot != slot_index)
         return; /* answered before */
     struct push *push = &session->pushes[flight.push];
-    struct push_slot *state = &push->slots[slot_index];
-    struct push_part *part = &state->parts[flight.part];
+    struct push_part *part = &push->slots[slot_index].parts[flight.part];
     if (reply->status == LG_DENIED && session_greets_again(session, slot_index, reply->reason, now_ns))
         return;
     if (part->state == PUSH_PART_SENT) {
         session->slots[slot_index].pushes_flying--;
-        session_answered(session, slot_index, session->parts.slots[slot_index].push[flight.part].bytes);
+        session_answered(session, slot_index, flight_bytes(push, &session->parts.slots[slot_index].push[flight.part]));
     }
-    if (may_pass(reply->status)) {
-        part->state = PUSH_PART_AGAIN;
-        if (flight.part < state->next)
-            state->next = flight.part;
-        state->checked = 0;
-        session_back_off(session, slot_index, reply->reason, now_ns);
-        return;
-    }
-    part->state = PUSH_PART_SETTLED;
-    push->unsettled--;
-    seq_settle(session, reply->seq);
-    session_settled(session, slot_index);
-    if (reply->status == LG_OK || reply->status == LG_DUPLICATE || reply->status == LG_DROPPED)
-        result_add(push, reply);
-    else if (push->failure.status == LG_OK)
-        lg_fail(&push->failure, (enum lg_status)reply->status, "shard %u refused the push: %s", slot_index,
-                reply->reason && reply->reason[0] ? reply->reason : lg_status_text((enum lg_status)reply->status));
+    if (may_pass(reply->status))
+        part_again(session, push, &flight, reply->reason, now_ns);
+    else if (!push->held || !is_success(reply->status) || part_values(session, push, &flight, message, now_ns))
+        part_settle(session, push, &flight, reply);
 }
 
 /* ---- for the caller */
@@ -277,15 +332,18 @@ static void push_begin(struct session *session, struct push *push, const struct 
     push->unsettled = 0;
     push->result = (struct session_push_result){.weight_min = 1, .cuts = push->cuts};
     push->failure.status = LG_OK;
+    const struct held *from = session_held_find(session, spec->computed_from);
     for (uint32_t i = 0; i < session->config.shard_count; i++) {
         struct push_slot *slot = &push->slots[i];
         uint32_t count = session->parts.slots[i].push_count;
         memset(slot->parts, 0, count * sizeof *slot->parts);
         slot->next = slot->checked = 0;
-        slot->base_known = session->slots[i].pulled;
-        slot->base = session->slots[i].pulled_version;
+        slot->base = from ? from->bases[i] : session->slots[i].pulled_version;
+        slot->base_known = from ? slot->base != 0 : session->slots[i].pulled;
+        slot->least_version = UINT64_MAX;
         push->unsettled += count;
     }
+    push->held = spec->parameters ? session_held_begin(session, spec->parameters) : NULL;
 }
 
 enum lg_status session_push_open(struct session *session, const struct session_push *spec, int64_t now_ns,

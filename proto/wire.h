@@ -148,6 +148,7 @@ struct wire_push_reply {
     const char *reason;
     const uint64_t *cuts;
     size_t cut_count;
+    uint64_t values_version;
 };
 struct wire_pull {
     uint64_t session;

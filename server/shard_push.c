@@ -24,9 +24,8 @@ static enum lg_status check_size(const struct push_part *part, struct lg_error *
     if (part->bytes > part->session->credit_bytes)
         return lg_fail(error, LG_NO_CREDIT, "a part of %llu bytes is larger than the credit of %llu: split it",
                        (unsigned long long)part->bytes, (unsigned long long)part->session->credit_bytes);
-    if (message->push.pull && message->unit_count > WIRE_PAYLOAD_FRAMES_MAX)
-        return lg_fail(error, LG_INVALID, "a push that pulls may name %d units, not %zu: split it",
-                       WIRE_PAYLOAD_FRAMES_MAX, message->unit_count);
+    if (message->push.pull && shard_check_pull(message, part->session->credit_bytes, error) != LG_OK)
+        return LG_NO_CREDIT;
     if (message->push.part_count == 0 || message->push.part >= message->push.part_count || message->push.seq == 0 ||
         message->push.seq > SHARD_SEQ_MAX)
         return lg_fail(error, LG_INVALID, "a push part needs a seq (1 to 2^62) and a number below its count");
@@ -164,6 +163,16 @@ static void count_outcome(struct push_part *part, size_t i, uint16_t outcome, st
                     shard->cuts, SHARD_CUTS_MAX, &reply->cut_count);
 }
 
+/* The base of pushes that will be computed from values of now: with this push counted as whole, though parts may be to
+ * come, since it will be when the next one arrives. A push that has changed nothing, or ended, moves no counter. */
+static uint64_t values_version(const struct push_part *part) {
+    const struct open_push *pushes = part->session->pushes;
+    bool moves = false;
+    for (int i = 0; i < SHARD_PUSHES_OPEN; i++)
+        moves = moves || (pushes[i].used && pushes[i].clock == part->message->push.clock && pushes[i].applied);
+    return version_make(part->job->epoch, part->job->counter + moves);
+}
+
 /* The reply's cuts are in shard->cuts. With values where the push asked for them. */
 static void push_answer(struct shard *shard, const struct shard_input *input, struct push_part *part,
                         const struct wire_push_reply *answer) {
@@ -172,10 +181,11 @@ static void push_answer(struct shard *shard, const struct shard_input *input, st
     reply.push_reply.seq = part->message->push.seq;
     reply.push_reply.cuts = shard->cuts;
     reply.push_reply.reason = answer->status == LG_DROPPED ? "the staleness policy gave it weight zero" : "";
+    reply.push_reply.values_version = values_version(part);
     if (part->message->push.pull &&
-        shard_add_values(shard, part->message, part->units, &reply, NULL, &error) != LG_OK) {
-        reply.push_reply.reason = error.message; /* applied all the same: the client pulls again */
-        reply.unit_count = reply.payload_count = 0;
+        shard_add_values(shard, part->job, part->message, part->units, &reply, NULL, &error) != LG_OK) {
+        reply.push_reply.reason = error.message; /* applied all the same: the client asks again */
+        reply.push_reply.values_version = 0;
     }
     shard_send(shard, input, &reply);
     shard_release_values(shard, reply.payload_count);

@@ -20,6 +20,7 @@ enum {
     SHARD_ENDED_MAX = 64,                 /* ended sessions remembered per job, to tell them why */
     SHARD_REASON_BYTES = 160,
     SHARD_CUTS_MAX = 1024,                /* in one reply */
+    SHARD_GATHER_ELEMENTS = 8192,         /* changed units of up to so many share a frame with their neighbours */
     SHARD_SNAPSHOTS_CACHED = 64,          /* shared by readers that pull at about the same time: at most 16 MiB */
     SHARD_SNAPSHOT_SPARE_BYTES = 8 << 20, /* buffers kept for the next snapshots */
     SHARD_STATUS_COUNT = LG_INTERNAL + 1,
@@ -122,7 +123,7 @@ struct shard {
     uint32_t cached_next;
     struct push_part part;
     /* the reply being built */
-    struct wire_unit reply_units[WIRE_PAYLOAD_FRAMES_MAX];
+    struct wire_unit reply_units[WIRE_UNITS_MAX];
     struct wire_bytes reply_payload[WIRE_PAYLOAD_FRAMES_MAX];
     struct snapshot *reply_snapshots[WIRE_PAYLOAD_FRAMES_MAX];
     uint64_t cuts[SHARD_CUTS_MAX];
@@ -199,11 +200,14 @@ void shard_apply(struct shard *shard, struct push_part *part, const struct shard
 /* ---- shard_pull.c */
 
 void shard_handle_pull(struct shard *shard, const struct shard_input *input);
+/* True where so much may be asked for in one message; else why not. */
+LG_MUST_CHECK enum lg_status shard_check_pull(const struct wire_message *asked, uint64_t credit_bytes,
+                                              struct lg_error *error);
 /* Puts the values of the message's units into `reply`, but for those whose version the asker has. Every snapshot in
  * reply_snapshots[0 .. reply->payload_count) is held until shard_release_values. */
-LG_MUST_CHECK enum lg_status shard_add_values(struct shard *shard, const struct wire_message *asked,
-                                              struct unit *const *units, struct wire_message *reply,
-                                              uint32_t *unchanged, struct lg_error *error);
+LG_MUST_CHECK enum lg_status shard_add_values(struct shard *shard, struct shard_job *job,
+                                              const struct wire_message *asked, struct unit *const *units,
+                                              struct wire_message *reply, uint32_t *unchanged, struct lg_error *error);
 void shard_release_values(struct shard *shard, size_t count);
 /* The units named by a table, checked against the job; fills units[message->unit_count]. */
 LG_MUST_CHECK enum lg_status shard_find_units(struct shard *shard, const struct shard_job *job,

@@ -113,7 +113,7 @@ static struct buffer *buffer_new(struct snapshot_pool *pool, uint32_t class) {
     return buffer;
 }
 
-struct snapshot *snapshot_take(struct snapshot_pool *pool, const float *values, uint32_t elements, uint64_t version) {
+struct snapshot *snapshot_reserve(struct snapshot_pool *pool, uint32_t elements, uint64_t version) {
     assert(elements > 0 && elements <= BLOCK_ELEMENTS);
     pool_collect(pool);
     uint32_t class = class_of(elements);
@@ -127,11 +127,17 @@ struct snapshot *snapshot_take(struct snapshot_pool *pool, const float *values, 
             return NULL;
     }
     atomic_fetch_add_explicit(&pool->users, 1, memory_order_relaxed);
-    memcpy(buffer->snapshot.data, values, elements * sizeof *values);
     buffer->snapshot.elements = elements;
     buffer->snapshot.version = version;
     atomic_store_explicit(&buffer->snapshot.holders, 1, memory_order_relaxed);
     return &buffer->snapshot;
+}
+
+struct snapshot *snapshot_take(struct snapshot_pool *pool, const float *values, uint32_t elements, uint64_t version) {
+    struct snapshot *snapshot = snapshot_reserve(pool, elements, version);
+    if (snapshot)
+        memcpy(snapshot->data, values, elements * sizeof *values);
+    return snapshot;
 }
 
 void snapshot_retain(struct snapshot *snapshot) {

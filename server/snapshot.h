@@ -26,7 +26,10 @@ struct snapshot_pool *snapshot_pool_new(size_t spare_bytes);
 /* The owner's thread. Snapshots that are still held stay valid; the last release frees the pool. */
 void snapshot_pool_free(struct snapshot_pool *pool);
 
-/* The owner's thread: a copy of `elements` values, held once by the caller; NULL when there is no memory. */
+/* The owner's thread: room for `elements` values (at most a block), for the caller to fill, and held once by it; NULL
+ * when there is no memory. */
+struct snapshot *snapshot_reserve(struct snapshot_pool *pool, uint32_t elements, uint64_t version);
+/* The same, filled with a copy of `values`. */
 struct snapshot *snapshot_take(struct snapshot_pool *pool, const float *values, uint32_t elements, uint64_t version);
 
 #endif

@@ -78,11 +78,15 @@ static void bench_hear(void *context, uint64_t route, const struct wire_message 
     take_body(reply, message);
     ck_assert_uint_le(message->unit_count, 256);
     ck_assert_uint_eq(message->payload_count, snapshot_count);
-    for (size_t i = 0; i < snapshot_count; i++) {
+    for (size_t i = 0, unit = 0; i < snapshot_count; i++) {
         ck_assert_ptr_eq(message->payload[i].data, snapshots[i]->data);
-        ck_assert_uint_eq(message->payload[i].bytes, message->units[i].elements * sizeof(float));
-        reply->units[i] = message->units[i];
-        reply->values[i] = copy_of(message->payload[i].data, message->payload[i].bytes);
+        for (size_t at = 0; at < message->payload[i].bytes; unit++) {
+            size_t bytes = message->units[unit].elements * sizeof(float);
+            ck_assert_uint_le(at + bytes, message->payload[i].bytes);
+            reply->units[unit] = message->units[unit];
+            reply->values[unit] = copy_of((const char *)message->payload[i].data + at, bytes);
+            at += bytes;
+        }
         reply->snapshots[i] = snapshots[i];
         snapshot_retain(snapshots[i]);
     }

@@ -21,7 +21,7 @@ struct bench_reply {
     struct wire_message message; /* its pointers point to the copies below */
     struct wire_unit units[256];
     float *values[256];              /* copies, freed with the next reply */
-    struct snapshot *snapshots[256]; /* held until the next reply */
+    struct snapshot *snapshots[256]; /* of the frames, held until the next reply */
     uint64_t positions[4096];        /* cuts or marks */
     struct wire_ledger_row rows[1024];
 };

@@ -63,19 +63,20 @@ void oracle_decide(struct world *world, const struct shard_decision *decision, c
     }
 }
 
-void oracle_check_pull(struct world *world, const struct worker *worker) {
+void oracle_check_pull(struct world *world, const struct worker *worker, unsigned buffer, const size_t *seen,
+                       bool moved) {
     const struct oracle *oracle = &world->oracle;
     for (uint32_t unit = 0; unit < world->unit_count; unit++) {
-        const float *values = &worker->parameters[worker->buffer][world->offset[unit]];
+        const float *values = &worker->parameters[buffer][world->offset[unit]];
         uint64_t hash = XXH3_64bits(values, unit_bytes(world, unit));
         size_t at = oracle->state_count[unit];
         while (at > 0 && oracle->states[unit][at - 1] != hash)
             at--;
         if (at == 0)
             world_fail(world, "worker %u pulled values of unit %u that it never had", worker->index, unit);
-        else if (at < worker->seen[unit])
-            world_fail(world, "worker %u pulled state %zu of unit %u, which was in state %zu before the pull",
-                       worker->index, at, unit, worker->seen[unit]);
+        else if (at < seen[unit] + moved)
+            world_fail(world, "worker %u pulled state %zu of unit %u, which was in state %zu before the %s",
+                       worker->index, at, unit, seen[unit], moved ? "push" : "pull");
     }
 }
 

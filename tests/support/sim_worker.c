@@ -134,6 +134,16 @@ static void split(struct worker *worker, struct range range, const uint64_t *cut
     worker->pieces[worker->piece_count++] = range;
 }
 
+/* One that nothing is being filled into. */
+static unsigned free_buffer(struct worker *worker) {
+    unsigned buffer;
+    do
+        buffer = (unsigned)random_below(&worker->world->net.random, WORLD_BUFFERS);
+    while ((worker->flying[0].used && worker->flying[0].brings && worker->flying[0].buffer == buffer) ||
+           (worker->flying[1].used && worker->flying[1].brings && worker->flying[1].buffer == buffer));
+    return buffer;
+}
+
 static bool open_push(struct worker *worker, struct flying *flying, enum wire_push_kind kind) {
     struct world *world = worker->world;
     struct range range = flying->range;
@@ -150,6 +160,13 @@ static bool open_push(struct worker *worker, struct flying *flying, enum wire_pu
                                 .covers = &cover,
                                 .cover_count = kind == WIRE_PUSH_KIND_GRADIENT && world->leased,
                                 .gradients = flying->gradients};
+    if (kind == WIRE_PUSH_KIND_GRADIENT) {
+        flying->buffer = free_buffer(worker);
+        flying->brings = sim_chance(&world->net, 500);
+        push.computed_from = worker->parameters[worker->buffer];
+        push.parameters = flying->brings ? worker->parameters[flying->buffer] : NULL;
+        memcpy(flying->seen, world->oracle.state_count, sizeof flying->seen);
+    }
     struct lg_error error = {0};
     enum lg_status status = session_push_open(worker->session, &push, world->net.now_ns, &flying->ticket, &error);
     flying->used = status == LG_OK;
@@ -222,6 +239,21 @@ static void set_values(struct worker *worker) {
         mark_some(worker);
 }
 
+static void compute_later(struct worker *worker) {
+    struct sim_net *net = &worker->world->net;
+    worker->phase = WORKER_COMPUTING;
+    sim_later(net, sim_delay(net, WORLD_MS / 10, 10 * WORLD_MS), WORLD_COMPUTED, worker->index, 0);
+}
+
+/* A settled push has brought values: the next batch is computed from them, or from what a pull brings all the same. */
+static void take_values(struct worker *worker, const struct flying *flying, bool moved) {
+    oracle_check_pull(worker->world, worker, flying->buffer, flying->seen, moved);
+    if (worker->phase != WORKER_IDLE || worker->piece_count == 0 || sim_chance(&worker->world->net, 300))
+        return;
+    worker->buffer = flying->buffer;
+    compute_later(worker);
+}
+
 static void settle(struct worker *worker, struct flying *flying) {
     struct world *world = worker->world;
     struct session_push_result result = {0};
@@ -242,11 +274,15 @@ static void settle(struct worker *worker, struct flying *flying) {
         return;
     }
     worker->settled++;
-    if (result.cut_count == 0)
-        return;
-    world->summary->cuts++;
-    if (world->bug != WORLD_BUG_CUTS_IGNORED)
+    if (result.cut_count > 0)
+        world->summary->cuts++;
+    if (result.cut_count > 0 && world->bug != WORLD_BUG_CUTS_IGNORED)
         split(worker, flying->range, result.cuts, result.cut_count);
+    /* who is alone, and computes from what its last push did, is never behind */
+    if (world->first_workers == 1 && world->summary->evictions == 0 && !worker->draws_last && result.staleness_max > 0)
+        world_fail(world, "the only worker's push is %llu behind", (unsigned long long)result.staleness_max);
+    if (flying->brings)
+        take_values(worker, flying, result.cut_count == 0 && result.units_repeated == 0);
 }
 
 /* ---- the loop */
@@ -254,7 +290,7 @@ static void settle(struct worker *worker, struct flying *flying) {
 static void begin_pull(struct worker *worker) {
     struct world *world = worker->world;
     struct lg_error error = {0};
-    worker->buffer = (unsigned)random_below(&world->net.random, 3);
+    worker->buffer = free_buffer(worker);
     memcpy(worker->seen, world->oracle.state_count, sizeof worker->seen);
     if (session_pull_open(worker->session, worker->parameters[worker->buffer], world->net.now_ns, &error) == LG_OK)
         worker->phase = WORKER_PULLING;
@@ -280,9 +316,8 @@ static void end_pull(struct worker *worker) {
         world_fail(world, "a pull of worker %u failed: %s", worker->index, error.message);
         return;
     }
-    oracle_check_pull(world, worker);
-    worker->phase = WORKER_COMPUTING;
-    sim_later(&world->net, sim_delay(&world->net, WORLD_MS / 10, 10 * WORLD_MS), WORLD_COMPUTED, worker->index, 0);
+    oracle_check_pull(world, worker, worker->buffer, worker->seen, false);
+    compute_later(worker);
 }
 
 void worker_drive(struct worker *worker) {

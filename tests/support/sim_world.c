@@ -35,6 +35,10 @@ static void shard_says(void *context, uint64_t route, const struct wire_message 
     }
     if (copy.kind == WIRE_HELLO_REPLY)
         copy.hello_reply.credit_bytes = world->small_credit;
+    if (copy.kind == WIRE_PUSH_REPLY && copy.unit_count > 0 && sim_chance(&world->net, 50)) { /* short of memory */
+        copy.unit_count = copy.payload_count = 0;
+        copy.push_reply.values_version = 0;
+    }
     if (copy.kind == WIRE_PUSH_REPLY && world->real_seq)
         copy.push_reply.seq = world->real_seq;
     sim_send(&world->net, (uint32_t)route - 1, false, &copy);
@@ -102,7 +106,8 @@ static void shard_takes(struct world *world, uint64_t route, struct wire_message
     struct wire_unit units[WIRE_PAYLOAD_FRAMES_MAX];
     struct wire_cover covers[4];
     world->real_seq = 0;
-    if (world->bug == WORLD_BUG_FALSE_ACK && message->kind == WIRE_PUSH && sim_chance(&world->net, 20)) {
+    if (world->bug == WORLD_BUG_FALSE_ACK && message->kind == WIRE_PUSH && !message->push.pull &&
+        sim_chance(&world->net, 20)) {
         acknowledge_falsely(world, route, message);
         return;
     }

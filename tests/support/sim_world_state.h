@@ -13,6 +13,7 @@ enum {
     WORLD_UNITS = 8,
     WORLD_UNIT_ELEMENTS = 24,
     WORLD_ELEMENTS = WORLD_UNITS * WORLD_UNIT_ELEMENTS,
+    WORLD_BUFFERS = 5, /* one more than a session remembers */
     WORLD_SLICES = 256,
     WORLD_CUTS = 64,
     WORLD_JOB = 2,
@@ -51,6 +52,9 @@ struct flying {
     uint64_t ticket;
     struct range range;
     float gradients[WORLD_ELEMENTS];
+    bool brings;              /* values back, into `buffer` */
+    unsigned buffer;          /* of the worker's parameters */
+    size_t seen[WORLD_UNITS]; /* states each unit had gone through when the push began */
 };
 
 struct worker {
@@ -69,9 +73,9 @@ struct worker {
     size_t piece_count;
     struct flying flying[2];
     struct flying *marking;
-    size_t marked;                       /* tensors, from the last one */
-    float parameters[3][WORLD_ELEMENTS]; /* one more than a session remembers */
-    unsigned buffer;
+    size_t marked; /* tensors, from the last one */
+    float parameters[WORLD_BUFFERS][WORLD_ELEMENTS];
+    unsigned buffer;          /* pulled into, then computed from */
     size_t seen[WORLD_UNITS]; /* states each unit had gone through when the pull began */
     uint64_t clock, settled;
 };
@@ -134,8 +138,10 @@ float oracle_gradient(const struct world *world, uint64_t sample, uint32_t unit,
 float oracle_initial(uint32_t unit, uint32_t element);
 void oracle_deinit(struct oracle *oracle);
 void oracle_decide(struct world *world, const struct shard_decision *decision, const struct wire_message *push);
-/* The unit's content must be a state that it was in after its first `seen` states, or the last of them. */
-void oracle_check_pull(struct world *world, const struct worker *worker);
+/* Every unit in the worker's buffer must be in a state that it was in after its first `seen` states, or the last of
+ * them; with `moved`, after them. */
+void oracle_check_pull(struct world *world, const struct worker *worker, unsigned buffer, const size_t *seen,
+                       bool moved);
 void oracle_check_end(struct world *world);
 
 #endif

@@ -212,6 +212,34 @@ START_TEST(a_pull_brings_what_the_push_before_it_did) {
 }
 END_TEST
 
+START_TEST(a_push_brings_the_values_back_in_the_same_round_trip) {
+    struct lg_error error = {0};
+    struct lg_push_result result;
+    struct wire_shard_job_stats before, after;
+    start_job(0, 8);
+    float *second = calloc(FAKE_ELEMENTS, sizeof *second);
+    must(lg_pull(client, parameters, &error), &error);
+    fill(gradients, 2);
+    struct lg_push push = {.samples = 4, .parameters = second, .computed_from = parameters};
+    must(lg_push(client, &push, gradients, &result, &error), &error);
+    check_all(parameters, 100);
+    check_all(second, 98);
+    push = (struct lg_push){.samples = 4, .parameters = parameters, .computed_from = second};
+    must(lg_push(client, &push, gradients, &result, &error), &error);
+    ck_assert_uint_eq(result.staleness_max, 0);
+    check_all(parameters, 96);
+    fake_stats(cluster, 0, &before);
+    must(lg_pull(client, parameters, &error), &error); /* brings nothing: all of it is there */
+    fake_stats(cluster, 0, &after);
+    ck_assert_uint_eq(after.pull_bytes, before.pull_bytes);
+    check_all(parameters, 96);
+    push.parameters = NULL; /* from values of one push ago */
+    must(lg_push(client, &push, gradients, &result, &error), &error);
+    ck_assert_uint_eq(result.staleness_max, 1);
+    free(second);
+}
+END_TEST
+
 START_TEST(the_fd_and_buffers_that_are_remembered) {
     struct lg_error error = {0};
     start_job(0, 8);
@@ -609,6 +637,7 @@ int main(void) {
     tcase_add_test(tests, a_job_from_join_to_finish);
     tcase_add_test(tests, pushes_overlap_with_compute_and_the_next_pull);
     tcase_add_test(tests, a_pull_brings_what_the_push_before_it_did);
+    tcase_add_test(tests, a_push_brings_the_values_back_in_the_same_round_trip);
     tcase_add_test(tests, the_fd_and_buffers_that_are_remembered);
     tcase_add_test(tests, cuts_of_a_lease_and_of_a_push_come_through);
     tcase_add_test(tests, a_push_that_is_not_finite_fails_with_the_reason);

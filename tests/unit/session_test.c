@@ -278,7 +278,7 @@ START_TEST(many_small_tensors_stay_within_the_limits_of_a_message) {
     ck_assert_int_eq(session_pull_open(bench.session, values, bench.now, NULL), LG_OK);
     for (units = 0; bench.seen < bench.count; bench.seen++) {
         ck_assert_int_eq(bench.sent[bench.seen].message.kind, WIRE_PULL);
-        ck_assert_uint_le(bench.sent[bench.seen].message.unit_count, WIRE_PAYLOAD_FRAMES_MAX);
+        ck_assert_uint_le(bench.sent[bench.seen].message.unit_count, WIRE_UNITS_MAX);
         units += bench.sent[bench.seen].message.unit_count;
     }
     ck_assert_uint_eq(units, COUNT);
@@ -615,6 +615,200 @@ START_TEST(results_are_gathered_over_shards) {
 }
 END_TEST
 
+/* ---- pushes that bring values back */
+
+static uint64_t open_push_pull(struct bench *bench, float *target) {
+    struct session_push push = {.clock = 2,
+                                .kind = WIRE_PUSH_KIND_GRADIENT,
+                                .samples = 4,
+                                .local_steps = 1,
+                                .gradients = gradients,
+                                .parameters = target};
+    uint64_t ticket = 0;
+    struct lg_error error = {0};
+    ck_assert_msg(session_push_open(bench->session, &push, bench->now, &ticket, &error) == LG_OK, "%s", error.message);
+    session_push_ready(bench->session, 0, TENSORS, bench->now);
+    return ticket;
+}
+
+/* Answers a push part with its units at `version`, all values `value`, but for the first `left_out` units. */
+static void serve_push(struct bench *bench, uint32_t slot, const struct wire_message *push, uint64_t version,
+                       float value, size_t left_out) {
+    size_t count = push->unit_count - left_out, elements = 0;
+    struct wire_unit *units = copy_of(push->units + left_out, count * sizeof *units);
+    for (size_t i = 0; i < count; i++) {
+        elements += units[i].elements;
+        units[i].version = version;
+    }
+    float *values = malloc((elements + 1) * sizeof *values);
+    for (size_t i = 0; i < elements; i++)
+        values[i] = value;
+    struct wire_bytes payload = {values, elements * sizeof *values};
+    hear(bench, slot,
+         (struct wire_message){.kind = WIRE_PUSH_REPLY,
+                               .request = push->request,
+                               .push_reply = {.seq = push->push.seq, .weight = 1, .values_version = version},
+                               .units = units,
+                               .unit_count = count,
+                               .payload = &payload,
+                               .payload_count = count > 0});
+    free(values);
+    free(units);
+}
+
+START_TEST(a_push_brings_values_and_their_base_back) {
+    struct bench bench;
+    static float second[ELEMENTS];
+    struct session_push_result result;
+    bench_start_usual(&bench);
+    greet(&bench, 0);
+    greet(&bench, 1);
+    uint64_t ticket = open_push_pull(&bench, second);
+    const struct wire_message *parts[] = {next_sent(&bench, 0, WIRE_PUSH), next_sent(&bench, 0, WIRE_PUSH),
+                                          next_sent(&bench, 1, WIRE_PUSH)};
+    ck_assert(parts[0]->push.pull && parts[2]->push.pull);
+    ck_assert_uint_eq(parts[0]->units[0].version, 0);
+    serve_push(&bench, 0, parts[1], version_make(1, 9), 2, 0);
+    serve_push(&bench, 1, parts[2], version_make(1, 30), 3, 0);
+    serve_push(&bench, 1, parts[2], version_make(1, 20), 77, 0); /* a second answer changes nothing */
+    ck_assert_int_eq(session_push_poll(bench.session, ticket, &result, NULL), LG_UNAVAILABLE);
+    serve_push(&bench, 0, parts[0], version_make(1, 8), 4, 0);
+    ck_assert_int_eq(session_push_poll(bench.session, ticket, &result, NULL), LG_OK);
+    ck_assert(second[0] == 2 && second[BLOCK_ELEMENTS] == 4 && second[BIG - 1] == 3 && second[BIG] == 3);
+    ck_assert(second[ELEMENTS - 1] == 4);
+
+    ticket = open_push_pull(&bench, second); /* what is held is told, and may be left out */
+    const struct wire_message *again[] = {next_sent(&bench, 0, WIRE_PUSH), next_sent(&bench, 0, WIRE_PUSH),
+                                          next_sent(&bench, 1, WIRE_PUSH)};
+    ck_assert_uint_eq(again[0]->push.base, version_make(1, 8));
+    ck_assert_uint_eq(again[2]->push.base, version_make(1, 30));
+    ck_assert_uint_eq(again[1]->units[0].version, version_make(1, 9));
+    ck_assert_uint_eq(again[2]->units[1].version, version_make(1, 30));
+    serve_push(&bench, 0, again[0], version_make(1, 11), 6, 1);
+    serve_push(&bench, 0, again[1], version_make(1, 12), 7, 1);
+    serve_push(&bench, 1, again[2], version_make(1, 31), 8, 0);
+    ck_assert_int_eq(session_push_poll(bench.session, ticket, &result, NULL), LG_OK);
+    ck_assert(second[0] == 2 && second[BLOCK_ELEMENTS] == 4 && second[2 * BLOCK_ELEMENTS] == 6 && second[BIG] == 8);
+    ck_assert_int_eq(session_pull_open(bench.session, second, bench.now, NULL), LG_OK);
+    const struct wire_message *pull = next_sent(&bench, 0, WIRE_PULL);
+    ck_assert_uint_eq(pull->units[0].version, version_make(1, 9));
+    ck_assert_uint_eq(pull->units[1].version, version_make(1, 8));
+    ck_assert_uint_eq(pull->units[2].version, version_make(1, 11));
+    bench_stop(&bench);
+}
+END_TEST
+
+START_TEST(a_part_whose_values_are_missing_goes_again) {
+    struct bench bench;
+    struct session_push_result result;
+    bench_start_usual(&bench);
+    greet(&bench, 0);
+    greet(&bench, 1);
+    uint64_t ticket = open_push_pull(&bench, parameters);
+    const struct wire_message *parts[] = {next_sent(&bench, 0, WIRE_PUSH), next_sent(&bench, 0, WIRE_PUSH),
+                                          next_sent(&bench, 1, WIRE_PUSH)};
+    serve_push(&bench, 0, parts[1], version_make(1, 9), 2, 0);
+    serve_push(&bench, 1, parts[2], version_make(1, 30), 3, 0);
+    acknowledge(&bench, 0, parts[0]->push.seq, LG_OK); /* applied, but no memory for the values */
+    ck_assert_int_eq(session_push_poll(bench.session, ticket, &result, NULL), LG_UNAVAILABLE);
+    ck_assert_uint_eq(bench.seen, bench.count);
+    bench.now += 100 * (int64_t)MS;
+    session_tick(bench.session, bench.now);
+    const struct wire_message *again = next_sent(&bench, 0, WIRE_PUSH);
+    ck_assert_uint_eq(again->push.seq, parts[0]->push.seq);
+    serve_push(&bench, 0, again, version_make(1, 10), 5, 0);
+    ck_assert_int_eq(session_push_poll(bench.session, ticket, &result, NULL), LG_OK);
+    ck_assert(parameters[BLOCK_ELEMENTS] == 5);
+    bench_stop(&bench);
+}
+END_TEST
+
+START_TEST(values_that_do_not_fit_a_push_are_refused) {
+    struct bench bench;
+    bench_start_usual(&bench);
+    greet(&bench, 0);
+    greet(&bench, 1);
+    uint64_t ticket = open_push_pull(&bench, parameters);
+    const struct wire_message *part = next_sent(&bench, 0, WIRE_PUSH);
+    serve_push(&bench, 0, part, version_make(1, 9), 2, 1); /* left out, though nothing was held */
+    ck_assert_uint_eq(bench.reopened[0], 1);
+    ck_assert_int_eq(session_push_poll(bench.session, ticket, NULL, NULL), LG_UNAVAILABLE);
+    bench.seen = bench.count;
+    greet(&bench, 0);
+    const struct wire_message *again = next_sent(&bench, 0, WIRE_PUSH);
+    ck_assert_uint_eq(again->push.seq, part->push.seq);
+    ck_assert_uint_eq(again->units[1].version, 0); /* none of it is relied on */
+    bench_stop(&bench);
+}
+END_TEST
+
+START_TEST(a_push_that_failed_gives_no_base) {
+    struct bench bench;
+    bench_start_usual(&bench);
+    greet(&bench, 0);
+    greet(&bench, 1);
+    uint64_t ticket = open_push_pull(&bench, parameters);
+    const struct wire_message *parts[] = {next_sent(&bench, 0, WIRE_PUSH), next_sent(&bench, 0, WIRE_PUSH),
+                                          next_sent(&bench, 1, WIRE_PUSH)};
+    serve_push(&bench, 0, parts[0], version_make(1, 9), 2, 0); /* counts on parts that will not come */
+    serve_push(&bench, 1, parts[2], version_make(1, 9), 2, 0);
+    acknowledge(&bench, 0, parts[1]->push.seq, LG_NONFINITE);
+    ck_assert_int_eq(session_push_poll(bench.session, ticket, NULL, NULL), LG_NONFINITE);
+    (void)open_push(&bench, gradients);
+    session_push_ready(bench.session, 0, TENSORS, bench.now);
+    ck_assert_uint_eq(next_sent(&bench, 0, WIRE_PUSH)->push.base, bench.version);
+    bench_stop(&bench);
+}
+END_TEST
+
+START_TEST(credit_counts_both_ways_of_a_push_that_pulls) {
+    struct bench bench;
+    bench_start_usual(&bench);
+    bench.credit = 2 << 20; /* two parts one way, one both ways */
+    greet(&bench, 0);
+    greet(&bench, 1);
+    (void)open_push_pull(&bench, parameters);
+    const struct wire_message *first = next_sent(&bench, 0, WIRE_PUSH);
+    next_sent(&bench, 1, WIRE_PUSH);
+    ck_assert_uint_eq(bench.seen, bench.count);
+    serve_push(&bench, 0, first, version_make(1, 9), 2, 0);
+    next_sent(&bench, 0, WIRE_PUSH);
+    bench_stop(&bench);
+}
+END_TEST
+
+START_TEST(the_base_is_that_of_the_buffer_computed_from) {
+    struct bench bench;
+    static float second[ELEMENTS];
+    bench_start_usual(&bench);
+    greet(&bench, 0);
+    greet(&bench, 1);
+    for (uint64_t round = 0; round < 2; round++) {
+        ck_assert_int_eq(session_pull_open(bench.session, round ? second : parameters, bench.now, NULL), LG_OK);
+        for (int i = 0; i < 3; i++)
+            serve_pull(&bench, i < 2 ? 0 : 1, next_sent(&bench, i < 2 ? 0 : 1, WIRE_PULL), version_make(1, 8 + round),
+                       3);
+    }
+    session_pull_forget(bench.session); /* versions, not bases */
+    struct session_push push = {.samples = 1, .local_steps = 1, .gradients = gradients};
+    const float *from[] = {parameters, second, NULL};
+    for (size_t i = 0; i < 3; i++) {
+        uint64_t ticket;
+        push.clock = i + 1;
+        push.computed_from = from[i];
+        ck_assert_int_eq(session_push_open(bench.session, &push, bench.now, &ticket, NULL), LG_OK);
+        session_push_ready(bench.session, 0, TENSORS, bench.now);
+        for (int k = 0; k < 3; k++) {
+            const struct wire_message *part = next_sent(&bench, k < 2 ? 0 : 1, WIRE_PUSH);
+            ck_assert_uint_eq(part->push.base, version_make(1, i ? 9 : 8));
+            acknowledge(&bench, k < 2 ? 0 : 1, part->push.seq, LG_OK);
+        }
+        ck_assert_int_eq(session_push_poll(bench.session, ticket, NULL, NULL), LG_OK);
+    }
+    bench_stop(&bench);
+}
+END_TEST
+
 START_TEST(a_full_transport_is_offered_the_message_again) {
     struct bench bench;
     bench_start_usual(&bench);
@@ -728,6 +922,12 @@ int main(void) {
     tcase_add_loop_test(tests, a_fence_ends_the_session, 0, 2);
     tcase_add_test(tests, a_refused_push_fails_once_every_part_is_answered);
     tcase_add_test(tests, results_are_gathered_over_shards);
+    tcase_add_test(tests, a_push_brings_values_and_their_base_back);
+    tcase_add_test(tests, a_part_whose_values_are_missing_goes_again);
+    tcase_add_test(tests, values_that_do_not_fit_a_push_are_refused);
+    tcase_add_test(tests, a_push_that_failed_gives_no_base);
+    tcase_add_test(tests, credit_counts_both_ways_of_a_push_that_pulls);
+    tcase_add_test(tests, the_base_is_that_of_the_buffer_computed_from);
     tcase_add_test(tests, a_full_transport_is_offered_the_message_again);
     tcase_add_test(tests, two_pushes_may_be_unsettled_and_no_more);
     tcase_add_test(tests, a_cancelled_pull_leaves_its_target_alone);

@@ -214,6 +214,93 @@ START_TEST(a_repeated_push_is_answered_and_not_applied) {
 }
 END_TEST
 
+/* ---- values in the answer */
+
+/* One unit of a push with three parts, for the values that it brings. */
+static struct bench_reply *pulling_part(uint64_t session, uint64_t clock, uint32_t part, uint64_t base) {
+    static const uint32_t units[] = {0, 1, 2};
+    return shard_bench_push(&bench, &(struct bench_push){.session = session,
+                                                         .seq = 100 * session + 10 * clock + part,
+                                                         .clock = clock,
+                                                         .value = 1,
+                                                         .base = base,
+                                                         .part = part,
+                                                         .part_count = 3,
+                                                         .pull = true,
+                                                         .units = &units[part],
+                                                         .unit_count = 1});
+}
+
+START_TEST(values_of_an_unfinished_push_have_the_base_of_when_it_is_whole) {
+    start_training();
+    shard_bench_join(&bench, 2);
+    for (uint32_t part = 0; part < 3; part++) {
+        struct bench_reply *reply = pulling_part(1, 5, part, shard_bench_version(0));
+        ck_assert_uint_eq(reply->message.push_reply.version, shard_bench_version(part == 2));
+        ck_assert_uint_eq(reply->message.push_reply.values_version, shard_bench_version(1));
+        ck_assert_uint_eq(reply->message.unit_count, 1);
+        ck_assert(reply->values[0][0] == 0.5f);
+    }
+    struct bench_reply *reply = pulling_part(1, 6, 0, shard_bench_version(1));
+    ck_assert_uint_eq(reply->message.push_reply.staleness, 0);
+    ck_assert_uint_eq(reply->message.push_reply.values_version, shard_bench_version(2));
+    reply = pulling_part(2, 1, 0, shard_bench_version(0)); /* another session's open push does not count */
+    ck_assert_uint_eq(reply->message.push_reply.values_version, shard_bench_version(2));
+    pulling_part(2, 1, 1, shard_bench_version(0));
+    pulling_part(2, 1, 2, shard_bench_version(0));
+    reply = pulling_part(1, 6, 1, shard_bench_version(1)); /* what others did meanwhile does */
+    ck_assert_uint_eq(reply->message.push_reply.values_version, shard_bench_version(3));
+    reply = pulling_part(1, 6, 0, shard_bench_version(1)); /* repeated while it is open, and after it ended */
+    ck_assert_uint_eq(reply->message.push_reply.values_version, shard_bench_version(3));
+    pulling_part(1, 6, 2, shard_bench_version(1));
+    reply = pulling_part(1, 6, 0, shard_bench_version(1));
+    ck_assert_uint_eq(reply->message.push_reply.values_version, shard_bench_version(3));
+    ck_assert_uint_eq(counter(), 3);
+}
+END_TEST
+
+/* A base that came with values is never from the future, even where the push moved nothing. */
+START_TEST(values_of_a_push_that_changed_nothing_have_the_base_of_now) {
+    start_training();
+    shard_bench_join(&bench, 2);
+    struct bench_push push = {.session = 1,
+                              .value = 1,
+                              .base = shard_bench_version(0),
+                              .pull = true,
+                              .lease = 7,
+                              .epoch = 2,
+                              .end = 32,
+                              .samples = 32};
+    ck_assert_uint_eq(shard_bench_push(&bench, &push)->message.push_reply.values_version, shard_bench_version(1));
+    pulling_part(2, 1, 0, shard_bench_version(0)); /* the session's other push is open and has applied something */
+    push.session = 2;
+    struct bench_reply *reply = shard_bench_push(&bench, &push);
+    ck_assert_uint_eq(reply->message.push_reply.units_repeated, BENCH_UNITS);
+    ck_assert_uint_eq(reply->message.push_reply.values_version, shard_bench_version(1));
+    push.base = reply->message.push_reply.values_version;
+    push.first = 32;
+    push.end = 64;
+    ck_assert_uint_eq(shard_bench_push(&bench, &push)->status, LG_OK);
+    push.first = 48;
+    push.end = 80; /* cut: not applied */
+    ck_assert_uint_eq(shard_bench_push(&bench, &push)->message.push_reply.values_version, shard_bench_version(2));
+}
+END_TEST
+
+START_TEST(values_come_with_a_push_that_was_dropped_too) {
+    shard_bench_option(&bench, "staleness.policy", "cutoff");
+    shard_bench_option(&bench, "staleness.bound", "2");
+    start_training();
+    for (uint64_t i = 0; i < 2; i++)
+        shard_bench_push(&bench, &(struct bench_push){.session = 1, .value = 1, .base = shard_bench_version(i)});
+    struct bench_reply *reply = shard_bench_push(
+        &bench, &(struct bench_push){.session = 1, .value = 1, .base = shard_bench_version(0), .pull = true});
+    ck_assert_uint_eq(reply->status, LG_DROPPED);
+    ck_assert_uint_eq(reply->message.push_reply.values_version, shard_bench_version(2));
+    ck_assert(reply->values[0][0] == 0);
+}
+END_TEST
+
 START_TEST(a_push_is_repeated_over_a_new_connection_too) {
     start_training();
     struct bench_push push = {.session = 1, .seq = 30, .clock = 30, .value = 1, .base = shard_bench_version(0)};
@@ -634,6 +721,9 @@ int main(void) {
     tcase_add_test(tests, part_counts_must_agree);
     tcase_add_test(tests, a_repeated_push_is_answered_and_not_applied);
     tcase_add_test(tests, a_push_is_repeated_over_a_new_connection_too);
+    tcase_add_test(tests, values_of_an_unfinished_push_have_the_base_of_when_it_is_whole);
+    tcase_add_test(tests, values_of_a_push_that_changed_nothing_have_the_base_of_now);
+    tcase_add_test(tests, values_come_with_a_push_that_was_dropped_too);
     tcase_add_test(tests, a_seq_names_one_part_for_ever);
     tcase_add_test(tests, settled_seqs_are_refused);
     tcase_add_test(tests, samples_are_applied_once_whoever_sends_them);
