@@ -236,8 +236,9 @@ FUZZ_SECONDS ?= 60
 fuzz: ## fuzz each tests/fuzz/*_fuzz.c for FUZZ_SECONDS (60) under ASan and UBSan; needs clang
 	$(Q)scripts/fuzz.sh $(FUZZ_SECONDS)
 
-bench: all benches ## build and run the benchmarks
-	$(Q)for b in $(BENCHES); do echo "== $$b"; $$b || exit 1; done
+BENCH    ?=
+bench: all ## measure this machine's limits and Lagoon beside them (BENCH=--quick: only what the bars need)
+	$(Q)$(BUILD)/bin/lagoon bench $(BENCH)
 
 # ---- checking the sources. Each file's result is kept, so a second run looks at what changed.
 

@@ -139,14 +139,14 @@ void net_watch_close(struct net_watch *watch, void (*on_closed)(struct net_watch
 
 /* ---- addresses */
 
-/* "host:port", "tcp://host:port", "[::1]:port" or "tcp://[::1]:port" as an endpoint. Port 0 and the hosts "*",
- * "0.0.0.0" and "[::]" are allowed only where `bind` is true; "localhost" then becomes 127.0.0.1. */
+/* "host:port", "tcp://host:port", "[::1]:port", "tcp://[::1]:port" or "ipc:///path" as an endpoint. Port 0 and the
+ * hosts "*", "0.0.0.0" and "[::]" are allowed only where `bind` is true; "localhost" then becomes 127.0.0.1. */
 LG_MUST_CHECK enum lg_status net_endpoint_parse(const char *text, bool bind, char endpoint[NET_ENDPOINT_BYTES],
                                                 struct lg_error *error);
-/* Splits an endpoint that net_endpoint_parse made; `host` without brackets. */
+/* Splits a tcp endpoint that net_endpoint_parse made; `host` without brackets. */
 LG_MUST_CHECK enum lg_status net_endpoint_split(const char *endpoint, char host[NET_ENDPOINT_BYTES], uint16_t *port,
                                                 struct lg_error *error);
-/* True for 127.0.0.0/8, ::1 and localhost. */
+/* True for 127.0.0.0/8, ::1, localhost and ipc. */
 bool net_is_loopback(const char *endpoint);
 /* The endpoint others should connect to: `advertise` ("host" or "host:port", a missing or 0 port is the bound one)
  * where it is set, else `bound` itself. Bound to all addresses with nothing to advertise is an error that says what to

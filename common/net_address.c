@@ -8,8 +8,11 @@
 
 #include "common/net.h"
 
+enum { IPC_PATH_MAX = 107 }; /* what a Unix socket's address holds */
+
 struct address {
-    char host[NET_ENDPOINT_BYTES]; /* without brackets */
+    char host[NET_ENDPOINT_BYTES]; /* without brackets; for ipc the path */
+    bool ipc;
     bool bracketed;
     bool has_port;
     uint16_t port;
@@ -48,12 +51,26 @@ static enum lg_status parse_port(const char *text, const char *port, struct addr
     return LG_OK;
 }
 
-/* [tcp://]host[:port], the host in brackets when it is an IPv6 address. */
+/* ipc:///absolute/path */
+static enum lg_status parse_ipc(const char *text, const char *path, struct address *out, struct lg_error *error) {
+    size_t length = strlen(path);
+    if (*path != '/' || length < 2)
+        return address_fail(text, "a path after ipc:// begins with \"/\"", error);
+    if (length > IPC_PATH_MAX)
+        return address_fail(text, "a path after ipc:// has at most 107 characters", error);
+    *out = (struct address){.ipc = true};
+    memcpy(out->host, path, length);
+    return LG_OK;
+}
+
+/* [tcp://]host[:port], the host in brackets when it is an IPv6 address, or ipc:///path. */
 static enum lg_status address_parse(const char *text, struct address *out, struct lg_error *error) {
+    if (strncmp(text, "ipc://", 6) == 0)
+        return parse_ipc(text, text + 6, out, error);
     const char *host = strncmp(text, "tcp://", 6) == 0 ? text + 6 : text;
     *out = (struct address){0};
     if (strstr(host, "://"))
-        return address_fail(text, "only tcp is offered", error);
+        return address_fail(text, "only tcp and ipc are offered", error);
     if (strlen(host) >= NET_ENDPOINT_BYTES - sizeof "tcp://[]:65535")
         return address_fail(text, "too long", error);
     out->bracketed = *host == '[';
@@ -74,6 +91,10 @@ static enum lg_status address_parse(const char *text, struct address *out, struc
 }
 
 static void address_print(const struct address *address, char endpoint[NET_ENDPOINT_BYTES]) {
+    if (address->ipc) {
+        snprintf(endpoint, NET_ENDPOINT_BYTES, "ipc://%.*s", IPC_PATH_MAX, address->host);
+        return;
+    }
     snprintf(endpoint, NET_ENDPOINT_BYTES, "tcp://%s%.*s%s:%u", address->bracketed ? "[" : "",
              NET_ENDPOINT_BYTES - (int)sizeof "tcp://[]:65535", address->host, address->bracketed ? "]" : "",
              address->port);
@@ -89,6 +110,10 @@ enum lg_status net_endpoint_parse(const char *text, bool bind, char endpoint[NET
     enum lg_status status = address_parse(text, &address, error);
     if (status != LG_OK)
         return status;
+    if (address.ipc) {
+        address_print(&address, endpoint);
+        return LG_OK;
+    }
     if (!address.has_port)
         return address_fail(text, "the port is missing", error);
     if (!bind && all_addresses(&address))
@@ -105,6 +130,8 @@ enum lg_status net_endpoint_split(const char *endpoint, char host[NET_ENDPOINT_B
                                   struct lg_error *error) {
     struct address address;
     enum lg_status status = address_parse(endpoint, &address, error);
+    if (status == LG_OK && address.ipc)
+        status = address_fail(endpoint, "a path has neither host nor port", error);
     if (status == LG_OK && !address.has_port)
         status = address_fail(endpoint, "the port is missing", error);
     if (status != LG_OK)
@@ -120,7 +147,7 @@ bool net_is_loopback(const char *endpoint) {
     struct in6_addr six;
     if (address_parse(endpoint, &address, NULL) != LG_OK)
         return false;
-    if (strcmp(address.host, "localhost") == 0)
+    if (address.ipc || strcmp(address.host, "localhost") == 0)
         return true;
     if (inet_pton(AF_INET, address.host, &four) == 1)
         return ntohl(four.s_addr) >> 24 == 127;
@@ -135,6 +162,10 @@ enum lg_status net_advertise(const char *bound, const char *advertise, char endp
     enum lg_status status = address_parse(bound, &from, error);
     if (status != LG_OK)
         return status;
+    if (from.ipc) { /* others on this host reach it where it is, and nobody else does */
+        address_print(&from, endpoint);
+        return LG_OK;
+    }
     if (!advertise || !*advertise) {
         if (all_addresses(&from))
             return lg_fail(
@@ -148,6 +179,8 @@ enum lg_status net_advertise(const char *bound, const char *advertise, char endp
     status = address_parse(advertise, &to, error);
     if (status != LG_OK)
         return status;
+    if (to.ipc)
+        return address_fail(advertise, "a path is no address for other hosts", error);
     if (all_addresses(&to))
         return address_fail(advertise, "\"advertise\" must be one address", error);
     to.port = to.port ? to.port : from.port;

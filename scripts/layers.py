@@ -14,7 +14,7 @@ ALLOWED = {
     "gpu": {"gpu", "common"},
     "server": {"server", "client", "proto", "common"},
     "worker": {"worker", "client", "gpu", "proto", "common"},
-    "cli": EVERYTHING - {"bench", "tests"},
+    "cli": EVERYTHING - {"tests"},
     "bench": EVERYTHING - {"tests"},
     "tests": EVERYTHING,
 }

@@ -32,7 +32,11 @@ static const struct {
     {"[::1:80", false, NULL},
     {"[zz]:80", false, NULL},
     {"[::1]80", false, NULL},
-    {"ipc:///tmp/x", false, NULL},
+    {"ipc:///tmp/x", false, "ipc:///tmp/x"},
+    {"ipc:///tmp/x", true, "ipc:///tmp/x"},
+    {"ipc://x", true, NULL},
+    {"ipc:///", true, NULL},
+    {"inproc://x", true, NULL},
     {"ho st:80", false, NULL},
 };
 
@@ -65,6 +69,7 @@ START_TEST(splits_endpoints) {
     ck_assert_str_eq(host, "::1");
     ck_assert_uint_eq(port, 81);
     ck_assert_int_eq(net_endpoint_split("tcp://a.b", host, &port, NULL), LG_INVALID);
+    ck_assert_int_eq(net_endpoint_split("ipc:///tmp/x", host, &port, NULL), LG_INVALID);
 }
 END_TEST
 
@@ -73,6 +78,7 @@ START_TEST(knows_loopback) {
     ck_assert(net_is_loopback("tcp://127.9.9.9:1"));
     ck_assert(net_is_loopback("tcp://localhost:1"));
     ck_assert(net_is_loopback("tcp://[::1]:1"));
+    ck_assert(net_is_loopback("ipc:///tmp/x"));
     ck_assert(net_is_loopback("tcp://[::ffff:127.0.0.1]:1"));
     ck_assert(!net_is_loopback("tcp://0.0.0.0:1"));
     ck_assert(!net_is_loopback("tcp://*:1"));
@@ -95,6 +101,9 @@ START_TEST(derives_what_to_advertise) {
     ck_assert_int_eq(net_advertise("tcp://0.0.0.0:40", "", endpoint, &error), LG_INVALID);
     ck_assert_ptr_nonnull(strstr(error.message, "set \"advertise\""));
     ck_assert_int_eq(net_advertise("tcp://0.0.0.0:40", "0.0.0.0", endpoint, &error), LG_INVALID);
+    ck_assert_int_eq(net_advertise("ipc:///tmp/x", "node7", endpoint, &error), LG_OK);
+    ck_assert_str_eq(endpoint, "ipc:///tmp/x");
+    ck_assert_int_eq(net_advertise("tcp://0.0.0.0:40", "ipc:///tmp/x", endpoint, &error), LG_INVALID);
 }
 END_TEST
 

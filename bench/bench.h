@@ -1,0 +1,63 @@
+/* `lagoon bench`: the limits of this machine and Lagoon beside them, in one run. */
+#ifndef LAGOON_BENCH_BENCH_H
+#define LAGOON_BENCH_BENCH_H
+
+#include <jansson.h>
+#include <stdio.h>
+
+#include "bench/figures.h"
+#include "bench/group.h"
+
+struct bench_options {
+    bool quick;            /* only what the bars need */
+    const char *filter;    /* "" : everything */
+    unsigned rounds;       /* of every group */
+    double seconds;        /* that one measurement should last */
+    uint64_t tensor_bytes; /* the bars are about 64 MiB; other sizes are for trying things */
+    FILE *table;           /* for people; NULL: none */
+    bool live;             /* `stderr` is a terminal: progress is overwritten there */
+};
+
+struct bench_result {
+    struct figures figures;
+    struct omissions omissions;
+    const struct bench_options *options;
+    double seconds; /* that the run took */
+};
+
+/* Measures and prints as it goes. The process must have one thread. */
+LG_MUST_CHECK enum lg_status bench_run(const struct bench_options *options, struct bench_result *result,
+                                       struct lg_error *error);
+void bench_result_deinit(struct bench_result *result);
+
+/* ---- ratios */
+
+struct ratio {
+    const char *name;                                        /* as docs/performance.md has it */
+    char above[FIGURE_NAME_BYTES], below[FIGURE_NAME_BYTES]; /* figures; below "" : the figure itself */
+    bool at_most;                                            /* else the bar is at least */
+    double bar;
+    double values[FIGURE_ROUNDS_MAX];
+    struct spread spread; /* count 0: not measured */
+};
+
+enum { RATIOS_MAX = 32 };
+
+/* Every ratio that has a bar, computed where its figures are there. Returns how many. */
+size_t bench_ratios(const struct bench_result *result, struct ratio ratios[RATIOS_MAX]);
+bool ratio_met(const struct ratio *ratio);
+/* True when every ratio was measured and met. */
+bool bench_all_met(const struct bench_result *result);
+
+/* ---- reports */
+
+void bench_print_figures(const struct figures *figures, size_t first, FILE *out);
+void bench_print_end(const struct bench_result *result, FILE *out);
+/* The whole run as a document; NULL: no memory. */
+json_t *bench_document(const struct bench_result *result);
+/* Limits that came out lower than they should, one sentence each; returns how many. */
+size_t bench_warnings(const struct bench_result *result, char (*texts)[160], size_t capacity);
+/* Rate over tensor size for every transport, and the ratios against their bars. */
+LG_MUST_CHECK enum lg_status bench_plot(const struct bench_result *result, const char *path, struct lg_error *error);
+
+#endif

@@ -1,0 +1,174 @@
+/* Which groups a run measures. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "bench/bench.h"
+#include "common/units.h"
+
+enum { MANY = 1000, MANY_BYTES = 4096, SMALL_ROUND_TRIPS = 1000 };
+
+#define KIB UINT64_C(1024)
+#define MIB (1024 * KIB)
+
+static const char *size_text(uint64_t bytes, char text[UNITS_TEXT_BYTES]) {
+    return units_bytes_exact(bytes, text, UNITS_TEXT_BYTES);
+}
+
+static struct bench_setup setup_of(enum bench_transport transport, unsigned shards, unsigned workers, uint64_t bytes) {
+    return (struct bench_setup){
+        .transport = transport, .shards = shards, .workers = workers, .tensors = 1, .tensor_bytes = bytes};
+}
+
+/* ---- the groups that bars are about */
+
+static const char *const operations[] = {[BENCH_PUSH] = "push", [BENCH_PULL] = "pull", [BENCH_PUSHPULL] = "pushpull"};
+
+static struct group *tensor_group(uint64_t bytes) {
+    char size[UNITS_TEXT_BYTES];
+    size_text(bytes, size);
+    struct group *group = group_new("a tensor of %s", size);
+    group_probe(group, group_limit(group, STATION_MEMORY, bytes), 0, "limit.memcpy.%s", size);
+    group_probe(group, group_limit(group, STATION_TCP, bytes), 0, "limit.tcp.%s", size);
+    size_t zmq = group_limit(group, STATION_ZMQ, bytes);
+    group_probe(group, zmq, LIMIT_ZMQ_PUSH, "limit.zmq.push.%s", size);
+    group_probe(group, zmq, LIMIT_ZMQ_PUSHPULL, "limit.zmq.pushpull.%s", size);
+    for (int transport = 0; transport < BENCH_TRANSPORTS; transport++) {
+        const struct bench_setup one = setup_of((enum bench_transport)transport, 1, 1, bytes);
+        size_t cluster = group_cluster(group, &one);
+        for (uint32_t what = BENCH_PUSH; what <= BENCH_PUSHPULL; what++)
+            group_probe(group, cluster, what, "%s.%s.%s", bench_transport_name(one.transport), operations[what], size);
+    }
+    const struct bench_setup two = setup_of(BENCH_SHM, 1, 2, bytes);
+    group_probe(group, group_cluster(group, &two), BENCH_PUSHPULL, "shm.pushpull.%s.2workers", size);
+    return group;
+}
+
+static struct group *small_group(void) {
+    struct group *group = group_new("round trips of %d bytes", LIMIT_SMALL_BYTES);
+    size_t zmq = group_limit(group, STATION_ZMQ, LIMIT_SMALL_BYTES);
+    group_probe(group, zmq, LIMIT_ZMQ_SMALL, "limit.zmq.roundtrip")->least = SMALL_ROUND_TRIPS;
+    for (int transport = 0; transport < BENCH_TRANSPORTS; transport++) {
+        const struct bench_setup setup = setup_of((enum bench_transport)transport, 1, 1, LIMIT_SMALL_BYTES);
+        size_t cluster = group_cluster(group, &setup);
+        group_probe(group, cluster, BENCH_SMALL, "%s.roundtrip", bench_transport_name(setup.transport))->least =
+            SMALL_ROUND_TRIPS;
+    }
+    return group;
+}
+
+static struct group *many_group(void) {
+    struct group *group = group_new("1,000 tensors of 4 KiB");
+    for (int transport = 0; transport < BENCH_TRANSPORTS; transport++) {
+        const char *name = bench_transport_name((enum bench_transport)transport);
+        struct bench_setup one = setup_of((enum bench_transport)transport, 1, 1, MANY * MANY_BYTES), many = one;
+        many.tensors = MANY;
+        many.tensor_bytes = MANY_BYTES;
+        group_probe(group, group_cluster(group, &one), BENCH_PUSHPULL, "%s.pushpull.1x4000KiB", name);
+        group_probe(group, group_cluster(group, &many), BENCH_PUSHPULL, "%s.pushpull.1000x4KiB", name);
+    }
+    return group;
+}
+
+static struct group *kernel_group(uint64_t bytes) {
+    struct group *group = group_new("update kernels");
+    size_t alone = group_limit(group, STATION_KERNELS, bytes), shard = group_limit(group, STATION_SHARD, bytes);
+    for (uint32_t i = 0; limit_kernel_names[i]; i++) {
+        group_probe(group, alone, i, "limit.kernel.%s", limit_kernel_names[i]);
+        group_probe(group, shard, i, "shard.%s", limit_kernel_names[i]);
+    }
+    return group;
+}
+
+static struct group *codec_group(uint64_t bytes) {
+    static const char *const codecs[] = {"f32", "int8", NULL};
+    char size[UNITS_TEXT_BYTES];
+    size_text(bytes, size);
+    struct group *group = group_new("codecs");
+    for (size_t i = 0; codecs[i]; i++) {
+        struct bench_setup setup = setup_of(BENCH_TCP, 1, 1, bytes);
+        setup.codec = i == 0 ? NULL : codecs[i];
+        group_probe(group, group_cluster(group, &setup), BENCH_PUSH, "tcp.push.%s.%s", size, codecs[i]);
+    }
+    return group;
+}
+
+/* ---- the groups that a full run adds */
+
+static struct group *size_group(uint64_t bytes, unsigned shards, unsigned workers) {
+    char size[UNITS_TEXT_BYTES];
+    size_text(bytes, size);
+    struct group *group = group_new("%s over %u shard%s, %u worker%s", size, shards, shards == 1 ? "" : "s", workers,
+                                    workers == 1 ? "" : "s");
+    if (shards == 1 && workers == 1)
+        group_probe(group, group_limit(group, STATION_MEMORY, bytes), 0, "limit.memcpy.%s", size);
+    for (int transport = 0; transport < BENCH_TRANSPORTS; transport++) {
+        const struct bench_setup setup = setup_of((enum bench_transport)transport, shards, workers, bytes);
+        size_t cluster = group_cluster(group, &setup);
+        for (uint32_t what = BENCH_PUSH; what <= BENCH_PUSHPULL; what++)
+            group_probe(group, cluster, what, "%s.%s.%s%s%s", bench_transport_name(setup.transport), operations[what],
+                        size, shards == 2 ? ".2shards" : "", workers == 2 ? ".2workers" : "");
+    }
+    return group;
+}
+
+/* ---- the run */
+
+static void tell(void *context, const char *what) {
+    const struct bench_options *options = context;
+    if (options->live)
+        fprintf(stderr, "\r\033[K%s", what);
+}
+
+static enum lg_status measure(struct group *group, struct bench_result *result, struct lg_error *error) {
+    const struct bench_options *options = result->options;
+    const struct probe_plan plan = {options->rounds, options->seconds, tell, (void *)options};
+    size_t before = result->figures.count;
+    enum lg_status status = LG_OK;
+    if (group_filter(group, options->filter)) {
+        if (options->table)
+            fprintf(options->table, "%s\n", group->name);
+        status = group_run(group, &plan, &result->figures, &result->omissions, error);
+        tell((void *)options, "");
+        if (options->table)
+            bench_print_figures(&result->figures, before, options->table);
+    }
+    group_free(group);
+    return status;
+}
+
+static enum lg_status measure_sizes(struct bench_result *result, struct lg_error *error) {
+    enum lg_status status = LG_OK;
+    for (uint64_t bytes = 4 * KIB; status == LG_OK && bytes <= 256 * MIB; bytes *= 4)
+        for (unsigned shards = 1; status == LG_OK && shards <= 2; shards++)
+            for (unsigned workers = 1; status == LG_OK && workers <= 2; workers++) {
+                bool told = shards == 1 && workers == 1 && bytes == result->options->tensor_bytes;
+                bool whole = shards == 2 && bytes < 512 * KIB; /* of one unit: one shard holds all of it */
+                if (!told && !whole)
+                    status = measure(size_group(bytes, shards, workers), result, error);
+            }
+    return status;
+}
+
+enum lg_status bench_run(const struct bench_options *options, struct bench_result *result, struct lg_error *error) {
+    double began_s = process_now_s();
+    *result = (struct bench_result){.options = options};
+    enum lg_status status = measure(tensor_group(options->tensor_bytes), result, error);
+    if (status == LG_OK)
+        status = measure(small_group(), result, error);
+    if (status == LG_OK)
+        status = measure(many_group(), result, error);
+    if (status == LG_OK)
+        status = measure(kernel_group(options->tensor_bytes), result, error);
+    if (status == LG_OK)
+        status = measure(codec_group(options->tensor_bytes), result, error);
+    if (status == LG_OK && !options->quick)
+        status = measure_sizes(result, error);
+    result->seconds = process_now_s() - began_s;
+    if (status == LG_OK && options->table)
+        bench_print_end(result, options->table);
+    return status;
+}
+
+void bench_result_deinit(struct bench_result *result) {
+    figures_deinit(&result->figures);
+}
