@@ -43,6 +43,7 @@ static enum lg_status open_shard(struct server *server, unsigned index, struct l
     const struct shard_thread_options options = {
         .zmq = server->zmq,
         .endpoint = endpoint,
+        .local = defaults.local,
         .shard = {.credit_bytes = defaults.credit_bytes,
                   .session_credit_bytes = defaults.session_credit_bytes,
                   .window = (uint32_t)defaults.window,
