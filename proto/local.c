@@ -29,12 +29,12 @@ bool local_segment_fits(const struct local_segment *segment, uint32_t unit_count
            head->bytes == bytes;
 }
 
-/* The fence keeps the values' stores behind the odd sequence; the release store keeps them before the even one. */
+/* Odd also where a writer died before. The fence keeps the values' stores behind the odd sequence; the release store keeps them before the even one. */
 void local_unit_begin(struct local_unit *unit) {
     if (!unit)
         return;
     uint64_t sequence = atomic_load_explicit(&unit->sequence, memory_order_relaxed);
-    atomic_store_explicit(&unit->sequence, sequence + 1, memory_order_relaxed);
+    atomic_store_explicit(&unit->sequence, (sequence + 1) | 1, memory_order_relaxed);
     atomic_thread_fence(memory_order_release);
 }
 

@@ -7,6 +7,8 @@
 #include <time.h>
 
 #include "proto/wire_net.h"
+#include "server/local_door.h"
+#include "server/shard_state.h"
 
 enum { EPOCH = 1, MAP = 5, RETRY_MS = 20, POLL_MS = 5 };
 
@@ -31,6 +33,8 @@ struct fake_cluster {
     bool cut[FAKE_SHARDS + 1], wanted[FAKE_SHARDS + 1];
     struct fake_socket coordinator, data[FAKE_SHARDS];
     struct shard *shards[FAKE_SHARDS];
+    struct local_door *doors[FAKE_SHARDS]; /* NULL: shares no memory */
+    struct wire_bytes payload[WIRE_PAYLOAD_FRAMES_MAX];
     struct fake_knobs knobs;
     struct fake_session sessions[FAKE_SESSIONS_MAX];
     unsigned session_count;
@@ -93,6 +97,7 @@ static void open_shard(struct fake_cluster *cluster, unsigned index) {
                                   .window = 64,
                                   .sessions_max = FAKE_SESSIONS_MAX,
                                   .reject_nonfinite = true,
+                                  .local = cluster->doors[index] ? local_door_name(cluster->doors[index]) : NULL,
                                   .isa = ISA_BASE};
     struct shard_sink sink = {.context = cluster, .send = shard_says};
     struct lg_error error = {0};
@@ -329,6 +334,11 @@ static void take_all(struct fake_cluster *cluster, unsigned shard) {
             continue;
         }
         cluster->replying = shard;
+        if (message.kind == WIRE_PUSH && message.push.ring &&
+            local_door_resolve(cluster->doors[shard], &message, cluster->payload, &error) != LG_OK) {
+            shard_refuse(cluster->shards[shard], route, message.request, message.push.seq, &error);
+            continue;
+        }
         shard_receive(cluster->shards[shard], &(struct shard_input){.route = route, .message = &message});
     }
 }
@@ -361,6 +371,9 @@ static void *serve(void *context) {
         pthread_mutex_lock(&cluster->mutex);
         for (unsigned i = 0; i <= FAKE_SHARDS; i++)
             take_all(cluster, i);
+        for (unsigned i = 0; i < FAKE_SHARDS; i++)
+            if (cluster->doors[i] && cluster->data[i].socket)
+                local_door_serve(cluster->doors[i], cluster->shards[i], 0);
         if (cluster->obeyed != cluster->asked)
             obey(cluster);
         going = !cluster->stopping;
@@ -378,7 +391,7 @@ static void wait_obeyed(struct fake_cluster *cluster) {
 
 /* ---- for the test */
 
-struct fake_cluster *fake_cluster_start(void) {
+static struct fake_cluster *start(bool local) {
     struct fake_cluster *cluster = calloc(1, sizeof *cluster);
     ck_assert_ptr_nonnull(cluster);
     pthread_mutex_init(&cluster->mutex, NULL);
@@ -392,10 +405,21 @@ struct fake_cluster *fake_cluster_start(void) {
         bind_socket(cluster, at);
         cluster->wanted[i] = true;
     }
-    for (unsigned i = 0; i < FAKE_SHARDS; i++)
+    for (unsigned i = 0; i < FAKE_SHARDS; i++) {
+        if (local)
+            ck_assert_int_eq(local_door_open(&cluster->doors[i], NULL), LG_OK);
         open_shard(cluster, i);
+    }
     ck_assert_int_eq(pthread_create(&cluster->thread, NULL, serve, cluster), 0);
     return cluster;
+}
+
+struct fake_cluster *fake_cluster_start(void) {
+    return start(false);
+}
+
+struct fake_cluster *fake_cluster_start_local(void) {
+    return start(true);
 }
 
 void fake_cluster_stop(struct fake_cluster *cluster) {
@@ -407,6 +431,7 @@ void fake_cluster_stop(struct fake_cluster *cluster) {
     for (unsigned i = 0; i < FAKE_SHARDS; i++) {
         close_socket(&cluster->data[i]);
         shard_free(cluster->shards[i]);
+        local_door_close(cluster->doors[i]);
     }
     net_message_clear(&cluster->in);
     net_message_clear(&cluster->out);
@@ -463,6 +488,13 @@ void fake_close_sessions(struct fake_cluster *cluster, const char *reason) {
                                                            .reason = reason}};
             command(cluster, i, &close);
         }
+    pthread_mutex_unlock(&cluster->mutex);
+}
+
+void fake_break_off(struct fake_cluster *cluster, uint32_t number) {
+    pthread_mutex_lock(&cluster->mutex);
+    const struct shard_job *job = shard_find_job(cluster->shards[placement[number]], FAKE_JOB);
+    local_unit_begin(job->units[job->local[number] - 1].shared);
     pthread_mutex_unlock(&cluster->mutex);
 }
 

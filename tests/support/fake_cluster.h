@@ -30,6 +30,8 @@ struct fake_knobs {
 };
 
 struct fake_cluster *fake_cluster_start(void);
+/* The same with shards that share memory with clients on this host. */
+struct fake_cluster *fake_cluster_start_local(void);
 void fake_cluster_stop(struct fake_cluster *cluster);
 struct fake_knobs *fake_lock(struct fake_cluster *cluster);
 void fake_unlock(struct fake_cluster *cluster);
@@ -47,6 +49,8 @@ void fake_coordinator_reachable(struct fake_cluster *cluster, bool reachable);
 /* What the coordinator does when it takes a trainer's work away: closes the session on every shard. */
 void fake_close_sessions(struct fake_cluster *cluster, const char *reason);
 
+/* Makes a unit look as if its shard had been killed in the middle of changing it. */
+void fake_break_off(struct fake_cluster *cluster, uint32_t unit);
 /* First value of a unit as the shards hold it. */
 float fake_value(struct fake_cluster *cluster, uint32_t unit);
 /* Pushes that were applied as a whole, and samples, on a shard. */
