@@ -43,6 +43,8 @@ enum push_part_state { PUSH_PART_NEW, PUSH_PART_SENT, PUSH_PART_AGAIN, PUSH_PART
 struct push_part {
     uint64_t seq; /* 0: none yet */
     enum push_part_state state;
+    bool asks;   /* for values in its answer; else they are read in place, where any are wanted */
+    bool unread; /* that did not work out: ask */
 };
 
 /* A push's share of one slot. */
@@ -183,5 +185,11 @@ const struct wire_unit *session_held_table(struct session *session, const struct
  */
 bool session_values_take(struct session *session, struct held *held, float *target, uint32_t slot,
                          const struct part *part, const struct wire_message *message);
+/* True where the slot's values can be read in place now; *version (may be NULL) is a base for what is read after it. */
+bool session_values_local(const struct session *session, uint32_t slot, uint64_t *version);
+/* Copies a part's values out of the shard's memory into `target`, but for those held. False: some unit was being
+ * changed all the time; ask for the part. */
+bool session_values_read(struct session *session, struct held *held, float *target, uint32_t slot,
+                         const struct part *part);
 
 #endif

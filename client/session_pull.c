@@ -52,33 +52,16 @@ static bool part_ask(struct session *session, uint32_t slot_index, uint32_t inde
     return session_send(session, slot_index, &message, now_ns);
 }
 
-/* Copies a part out of the shard's memory on this host; false: it has to be asked for. */
-static bool part_read(struct session *session, uint32_t slot_index, const struct part *part, uint64_t *version) {
-    const struct session_sink *sink = &session->sink;
-    if (!sink->local_version(sink->context, slot_index, version))
-        return false;
-    for (uint32_t i = part->first_unit; i < part->first_unit + part->unit_count; i++) {
-        uint32_t unit = session->parts.slots[slot_index].units[i].unit;
-        uint64_t *held = &session->pull.held->versions[unit];
-        float *into = session->pull.target + session->parts.blocks.blocks[unit].offset;
-        if (sink->local_read(sink->context, slot_index, i, into, held) == LOCAL_READ_BUSY) {
-            *held = 0; /* the target may hold parts of it */
-            return false;
-        }
-    }
-    return true;
-}
-
 static void pull_settle(struct session *session, uint32_t slot_index, struct pull_part *part, uint64_t version);
 
 /* In place where that is possible: true when no more is to be asked for now. A pull brings what earlier pushes did, so
  * those on their way are waited for; messages would queue up behind them by themselves. */
 static bool parts_read(struct session *session, uint32_t slot_index) {
-    const struct session_sink *sink = &session->sink;
     const struct parts_slot *plan = &session->parts.slots[slot_index];
     struct pull_slot *state = &session->pull.slots[slot_index];
+    struct pull *pull = &session->pull;
     uint64_t version;
-    if (!sink->local_version || !sink->local_version(sink->context, slot_index, &version))
+    if (!session_values_local(session, slot_index, NULL))
         return false;
     if (session->slots[slot_index].pushes_flying > 0)
         return true;
@@ -86,7 +69,8 @@ static bool parts_read(struct session *session, uint32_t slot_index) {
         struct pull_part *part = &state->parts[state->next];
         if (part->state != PULL_PART_NEW)
             continue;
-        if (!part_read(session, slot_index, &plan->pull[state->next], &version))
+        if (!session_values_local(session, slot_index, &version) ||
+            !session_values_read(session, pull->held, pull->target, slot_index, &plan->pull[state->next]))
             return false;
         session_settled(session, slot_index);
         pull_settle(session, slot_index, part, version);

@@ -119,6 +119,8 @@ static bool part_send(struct session *session, struct push *push, uint32_t slot_
     const struct part *part = &plan->push[index];
     struct push_slot *state = &push->slots[slot_index];
     uint64_t seq = state->parts[index].seq;
+    bool asks = push->held && (state->parts[index].unread || !session_values_local(session, slot_index, NULL));
+    state->parts[index].asks = asks;
     covers_fill(session, push, seq);
     struct wire_message message = {
         .kind = WIRE_PUSH,
@@ -138,11 +140,10 @@ static bool part_send(struct session *session, struct push *push, uint32_t slot_
                  .samples = push->spec.samples,
                  .local_steps = push->spec.local_steps,
                  .base = base_of(session, state, slot_index),
-                 .pull = push->held != NULL,
+                 .pull = asks,
                  .covers = session->covers,
                  .cover_count = push->spec.cover_count},
-        .units =
-            push->held ? session_held_table(session, push->held, slot_index, part) : &plan->units[part->first_unit],
+        .units = asks ? session_held_table(session, push->held, slot_index, part) : &plan->units[part->first_unit],
         .unit_count = part->unit_count,
         .payload = session->frames,
         .payload_count = frames_fill(session, push, slot_index, part),
@@ -234,14 +235,18 @@ static bool may_pass(uint32_t status) {
     return status == LG_UNAVAILABLE || status == LG_NO_CREDIT;
 }
 
-/* The part goes again after a while. */
-static void part_again(struct session *session, struct push *push, const struct flight *flight, const char *reason,
-                       int64_t now_ns) {
+static void part_resend(struct push *push, const struct flight *flight) {
     struct push_slot *state = &push->slots[flight->slot];
     state->parts[flight->part].state = PUSH_PART_AGAIN;
     if (flight->part < state->next)
         state->next = flight->part;
     state->checked = 0;
+}
+
+/* The part goes again after a while. */
+static void part_again(struct session *session, struct push *push, const struct flight *flight, const char *reason,
+                       int64_t now_ns) {
+    part_resend(push, flight);
     session_back_off(session, flight->slot, reason, now_ns);
 }
 
@@ -275,8 +280,9 @@ static void part_settle(struct session *session, struct push *push, const struct
         push_finish(session, push);
 }
 
-/* The values that a successful answer brought go into the buffer. Where the shard had no memory for them the part goes
- * again: it is answered from its record, with the values. False: the part is not settled yet. */
+/* The values that a successful answer brought go into the buffer, or are read in place. Where the shard had no memory
+ * for them, or did not stop changing them, the part goes again: it is answered from its record, with the values. False:
+ * the part is not settled yet. */
 static bool part_values(struct session *session, struct push *push, const struct flight *flight,
                         const struct wire_message *message, int64_t now_ns) {
     const struct wire_push_reply *reply = &message->push_reply;
@@ -286,7 +292,14 @@ static bool part_values(struct session *session, struct push *push, const struct
         part_again(session, push, flight, reply->reason, now_ns);
         return false;
     }
-    if (!session_values_take(session, push->held, push->spec.parameters, flight->slot, part, message)) {
+    struct push_part *sent = &state->parts[flight->part];
+    if (!sent->asks && (!session_values_local(session, flight->slot, NULL) ||
+                        !session_values_read(session, push->held, push->spec.parameters, flight->slot, part))) {
+        sent->unread = true;
+        part_resend(push, flight);
+        return false;
+    }
+    if (sent->asks && !session_values_take(session, push->held, push->spec.parameters, flight->slot, part, message)) {
         session_drop(session, flight->slot, "sent a push reply whose values do not fit the push", now_ns);
         return false;
     }

@@ -139,3 +139,25 @@ bool session_values_take(struct session *session, struct held *held, float *targ
         held->versions[units[i].unit] = 0;
     return false;
 }
+
+/* ---- in place */
+
+bool session_values_local(const struct session *session, uint32_t slot, uint64_t *version) {
+    uint64_t found;
+    const struct session_sink *sink = &session->sink;
+    return sink->local_version && sink->local_version(sink->context, slot, version ? version : &found);
+}
+
+bool session_values_read(struct session *session, struct held *held, float *target, uint32_t slot,
+                         const struct part *part) {
+    const struct session_sink *sink = &session->sink;
+    for (uint32_t i = part->first_unit; i < part->first_unit + part->unit_count; i++) {
+        uint32_t unit = session->parts.slots[slot].units[i].unit;
+        float *into = target + session->parts.blocks.blocks[unit].offset;
+        if (sink->local_read(sink->context, slot, i, into, &held->versions[unit]) == LOCAL_READ_BUSY) {
+            held->versions[unit] = 0; /* `into` may hold some of it */
+            return false;
+        }
+    }
+    return true;
+}
