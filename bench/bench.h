@@ -15,7 +15,8 @@ struct bench_options {
     double seconds;        /* that one measurement should last */
     uint64_t tensor_bytes; /* the bars are about 64 MiB; other sizes are for trying things */
     FILE *table;           /* for people; NULL: none */
-    bool live;             /* `stderr` is a terminal: progress is overwritten there */
+    const volatile sig_atomic_t *interrupted;
+    bool live; /* `stderr` is a terminal: progress is overwritten there */
 };
 
 struct bench_result {

@@ -1,13 +1,11 @@
 #include "bench/bench_cluster.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
+#include "cli/cluster.h"
 #include "client/job.h"
 
 const char *bench_transport_name(enum bench_transport transport) {
@@ -32,16 +30,6 @@ static enum lg_status make_folder(struct bench_cluster *cluster, struct lg_error
         return lg_fail(error, LG_IO, "cannot make a folder under /tmp: %s", strerror(errno));
     memcpy(cluster->dir, dir, sizeof dir);
     return LG_OK;
-}
-
-static void remove_folder(const char *dir) {
-    DIR *entries = opendir(dir);
-    for (struct dirent *entry = NULL; entries && (entry = readdir(entries));)
-        if (entry->d_name[0] != '.')
-            (void)unlinkat(dirfd(entries), entry->d_name, 0);
-    if (entries)
-        closedir(entries);
-    (void)rmdir(dir);
 }
 
 /* A job with a key that nobody reads would be measured as if it had been read. */
@@ -75,7 +63,7 @@ void bench_cluster_close(struct bench_cluster *cluster) {
         process_stop(&cluster->workers[i]);
     process_stop(&cluster->server);
     if (cluster->dir[0])
-        remove_folder(cluster->dir);
+        cluster_remove_folder(cluster->dir);
     cluster->dir[0] = '\0';
 }
 

@@ -68,14 +68,27 @@ static void drop_probe(struct group *group, size_t at) {
     memmove(&group->places[at], &group->places[at + 1], (group->probe_count - at) * sizeof *group->places);
 }
 
+bool filter_names(const char *filter, const char *text) {
+    char word[FIGURE_NAME_BYTES];
+    for (;;) {
+        size_t length = strcspn(filter, ",");
+        snprintf(word, sizeof word, "%.*s", (int)(length < sizeof word ? length : sizeof word - 1), filter);
+        if (strstr(text, word))
+            return true;
+        if (filter[length] == '\0')
+            return false;
+        filter += length + 1;
+    }
+}
+
 static bool is_limit(const struct probe *probe) {
     return strncmp(probe->name, "limit.", 6) == 0;
 }
 
 bool group_filter(struct group *group, const char *filter) {
-    bool whole = strstr(group->name, filter) != NULL, any = whole;
+    bool whole = filter_names(filter, group->name), any = whole;
     for (size_t i = group->probe_count; i-- > 0;) {
-        bool named = strstr(group->probes[i].name, filter) != NULL;
+        bool named = filter_names(filter, group->probes[i].name);
         any = any || named;
         if (!whole && !named && !is_limit(&group->probes[i]))
             drop_probe(group, i);

@@ -56,8 +56,10 @@ size_t group_cluster(struct group *group, const struct bench_setup *setup);
 /* A probe of that station; its name is the figure's. */
 struct probe *group_probe(struct group *group, size_t station, uint32_t what, const char *format, ...) LG_PRINTF(4, 5);
 
-/* Leaves out what the filter does not name: a group whose name contains it stays whole, else probes whose names do
- * stay, and limits beside them. "" keeps all. False: nothing is left. */
+/* True when the text contains one of the filter's words, which stand between commas; "" is a word of every text. */
+bool filter_names(const char *filter, const char *text);
+/* Leaves out what the filter does not name: a group that it names stays whole, else probes that it names stay, and
+ * limits beside them. False: nothing is left. */
 bool group_filter(struct group *group, const char *filter);
 /* Opens, measures, closes. Stations that this machine or version does not support are left out and noted. */
 LG_MUST_CHECK enum lg_status group_run(struct group *group, const struct probe_plan *plan, struct figures *figures,

@@ -19,6 +19,10 @@ enum lg_status probe_add_latency(const struct probe *probe, struct figures *figu
     return status == LG_OK ? probe_add(probe, figures, ".p99", "us", report->values[1], error) : status;
 }
 
+enum lg_status probe_plan_check(const struct probe_plan *plan, struct lg_error *error) {
+    return plan->interrupted && *plan->interrupted ? lg_fail(error, LG_CANCELLED, "interrupted") : LG_OK;
+}
+
 /* The first time maps pages and opens windows; the second says how long one time takes. */
 static enum lg_status warm(struct probe *probe, double seconds, struct lg_error *error) {
     uint32_t least = probe->least > 0 ? probe->least : 1;
@@ -44,7 +48,9 @@ enum lg_status probes_run(struct probe *probes, size_t count, const struct probe
             snprintf(text, sizeof text, "round %u of %u: %s", round + 1, plan->rounds, probes[at].name);
             if (plan->tell)
                 plan->tell(plan->context, text);
-            status = probes[at].measure(&probes[at], figures, error);
+            status = probe_plan_check(plan, error);
+            if (status == LG_OK)
+                status = probes[at].measure(&probes[at], figures, error);
         }
     return status;
 }

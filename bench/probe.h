@@ -4,6 +4,8 @@
 #ifndef LAGOON_BENCH_PROBE_H
 #define LAGOON_BENCH_PROBE_H
 
+#include <signal.h>
+
 #include "bench/figures.h"
 #include "bench/process.h"
 
@@ -25,11 +27,15 @@ struct probe_plan {
     double seconds;                                /* that one measurement should last */
     void (*tell)(void *context, const char *what); /* progress; may be NULL */
     void *context;
+    const volatile sig_atomic_t *interrupted; /* once it is not 0, the run ends with LG_CANCELLED; may be NULL */
 };
 
 /* Warms every probe up, fits its count to the plan, then runs the rounds. */
 LG_MUST_CHECK enum lg_status probes_run(struct probe *probes, size_t count, const struct probe_plan *plan,
                                         struct figures *figures, struct lg_error *error);
+
+/* LG_CANCELLED once the run was interrupted. */
+LG_MUST_CHECK enum lg_status probe_plan_check(const struct probe_plan *plan, struct lg_error *error);
 
 /* Adds probe->name + ending ("" or ".cpu"); does nothing where `figures` is NULL. */
 LG_MUST_CHECK enum lg_status probe_add(const struct probe *probe, struct figures *figures, const char *ending,

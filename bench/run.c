@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "bench/bench.h"
+#include "bench/training.h"
 #include "common/units.h"
 
 enum { MANY = 1000, MANY_BYTES = 4096, SMALL_ROUND_TRIPS = 1000 };
@@ -119,15 +120,23 @@ static void tell(void *context, const char *what) {
         fprintf(stderr, "\r\033[K%s", what);
 }
 
-static enum lg_status measure(struct group *group, struct bench_result *result, struct lg_error *error) {
+static struct probe_plan plan_of(const struct bench_options *options) {
+    return (struct probe_plan){.rounds = options->rounds,
+                               .seconds = options->seconds,
+                               .tell = tell,
+                               .context = (void *)options,
+                               .interrupted = options->interrupted};
+}
+
+static enum lg_status measure(struct group *group, const struct probe_plan *plan, struct bench_result *result,
+                              struct lg_error *error) {
     const struct bench_options *options = result->options;
-    const struct probe_plan plan = {options->rounds, options->seconds, tell, (void *)options};
     size_t before = result->figures.count;
     enum lg_status status = LG_OK;
     if (group_filter(group, options->filter)) {
         if (options->table)
             fprintf(options->table, "%s\n", group->name);
-        status = group_run(group, &plan, &result->figures, &result->omissions, error);
+        status = group_run(group, plan, &result->figures, &result->omissions, error);
         tell((void *)options, "");
         if (options->table)
             bench_print_figures(&result->figures, before, options->table);
@@ -136,31 +145,54 @@ static enum lg_status measure(struct group *group, struct bench_result *result, 
     return status;
 }
 
+/* Fewer and shorter measurements: there are three hundred of them. */
 static enum lg_status measure_sizes(struct bench_result *result, struct lg_error *error) {
+    enum { ROUNDS_MOST = 5 };
+    struct probe_plan plan = plan_of(result->options);
     enum lg_status status = LG_OK;
+    plan.rounds = plan.rounds < ROUNDS_MOST ? plan.rounds : ROUNDS_MOST;
+    plan.seconds /= 2;
     for (uint64_t bytes = 4 * KIB; status == LG_OK && bytes <= 256 * MIB; bytes *= 4)
         for (unsigned shards = 1; status == LG_OK && shards <= 2; shards++)
             for (unsigned workers = 1; status == LG_OK && workers <= 2; workers++) {
                 bool told = shards == 1 && workers == 1 && bytes == result->options->tensor_bytes;
                 bool whole = shards == 2 && bytes < 512 * KIB; /* of one unit: one shard holds all of it */
                 if (!told && !whole)
-                    status = measure(size_group(bytes, shards, workers), result, error);
+                    status = measure(size_group(bytes, shards, workers), &plan, result, error);
             }
+    return status;
+}
+
+static enum lg_status measure_training(struct bench_result *result, struct lg_error *error) {
+    const struct bench_options *options = result->options;
+    const struct probe_plan plan = plan_of(options);
+    size_t before = result->figures.count;
+    if (!filter_names(options->filter, "training"))
+        return LG_OK;
+    if (options->table)
+        fprintf(options->table, "training\n");
+    enum lg_status status = training_run(&plan, &result->figures, &result->omissions, error);
+    tell((void *)options, "");
+    if (options->table)
+        bench_print_figures(&result->figures, before, options->table);
     return status;
 }
 
 enum lg_status bench_run(const struct bench_options *options, struct bench_result *result, struct lg_error *error) {
     double began_s = process_now_s();
+    const struct probe_plan plan = plan_of(options);
     *result = (struct bench_result){.options = options};
-    enum lg_status status = measure(tensor_group(options->tensor_bytes), result, error);
+    enum lg_status status = measure(tensor_group(options->tensor_bytes), &plan, result, error);
     if (status == LG_OK)
-        status = measure(small_group(), result, error);
+        status = measure(small_group(), &plan, result, error);
     if (status == LG_OK)
-        status = measure(many_group(), result, error);
+        status = measure(many_group(), &plan, result, error);
     if (status == LG_OK)
-        status = measure(kernel_group(options->tensor_bytes), result, error);
+        status = measure(kernel_group(options->tensor_bytes), &plan, result, error);
     if (status == LG_OK)
-        status = measure(codec_group(options->tensor_bytes), result, error);
+        status = measure(codec_group(options->tensor_bytes), &plan, result, error);
+    if (status == LG_OK)
+        status = measure_training(result, error);
     if (status == LG_OK && !options->quick)
         status = measure_sizes(result, error);
     result->seconds = process_now_s() - began_s;

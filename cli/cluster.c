@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <jansson.h>
 #include <pwd.h>
 #include <signal.h>
@@ -206,6 +207,8 @@ static enum lg_status start_server(struct cluster *cluster, const struct cluster
     struct command_line *line = command_line(cluster, "lagoon-server", name);
     add(line, "--coordinator=%s", cluster->coordinator);
     add(line, "--shards.count=%d", plan->shards);
+    if (plan->messages)
+        add(line, "--no-shards.local");
     enum lg_status status = spawn(cluster, name, line->argv, plan->attached, error);
     free(line);
     return status;
@@ -311,6 +314,16 @@ enum lg_status cluster_save(const struct cluster *cluster, struct lg_error *erro
     free(text);
     json_decref(document);
     return status;
+}
+
+static int remove_entry(const char *path, const struct stat *about, int kind, struct FTW *place) {
+    (void)about, (void)kind, (void)place;
+    return remove(path);
+}
+
+void cluster_remove_folder(const char *dir) {
+    if (nftw(dir, remove_entry, 16, FTW_DEPTH | FTW_PHYS) != 0)
+        cli_complain(CLI_EXIT_FAILED, "cannot remove \"%s\": %s", dir, strerror(errno));
 }
 
 enum lg_status cluster_load(struct cluster *cluster, const char *dir, struct lg_error *error) {

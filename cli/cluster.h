@@ -32,6 +32,7 @@ struct cluster_plan {
     const char *data_root;   /* of the workers; "" : the working folder */
     const char *dead_after;  /* "5s" */
     bool attached;           /* daemons die with this process */
+    bool messages;           /* servers share no memory with workers: everything travels over TCP */
 };
 
 /* Fills cli->state_dir and cli->coordinator from the globals, the state folder and the defaults. */
@@ -50,6 +51,8 @@ struct cluster_member *cluster_find(struct cluster *cluster, const char *name);
 /* DIR/cluster.json. cluster_load: LG_NOT_FOUND when there is none. */
 LG_MUST_CHECK enum lg_status cluster_save(const struct cluster *cluster, struct lg_error *error);
 LG_MUST_CHECK enum lg_status cluster_load(struct cluster *cluster, const char *dir, struct lg_error *error);
+/* Removes a folder and everything in it; says on stderr what it could not. For folders under /tmp. */
+void cluster_remove_folder(const char *dir);
 void cluster_forget(const struct cluster *cluster);
 
 #endif

@@ -20,7 +20,8 @@ static const struct option options[] = {
     {"quick", OPTION_BOOL, AT(quick), "false", 0, 0, NULL, NULL,
      "only what the ratios need: no tensor sizes, shards and workers beyond them"},
     {"filter", OPTION_STRING, AT(filter), "", 0, 0, NULL, NULL,
-     "measure only groups or figures whose name contains this text, with the limits beside them"},
+     "measure only groups and figures whose names contain one of these words, comma-joined, and the limits beside "
+     "them"},
     {"rounds", OPTION_INT, AT(rounds), "7", 1, FIGURE_ROUNDS_MAX, NULL, NULL,
      "how often everything is measured; figures are medians"},
     {"seconds", OPTION_FLOAT, AT(seconds), "0.1", 0, 60, NULL, "s", "how long one measurement lasts, about"},
@@ -60,6 +61,13 @@ static int report(const struct bench_result *result, const struct bench_flags *f
     return code;
 }
 
+static volatile sig_atomic_t interrupted;
+
+static void on_interrupt(int number) {
+    (void)number;
+    interrupted = 1;
+}
+
 static int run(struct cli *cli, const void *own, int argc, char **argv) {
     const struct bench_flags *flags = own;
     const char *path = argc > 0 ? argv[0] : NULL;
@@ -74,9 +82,15 @@ static int run(struct cli *cli, const void *own, int argc, char **argv) {
                                          .seconds = flags->seconds,
                                          .tensor_bytes = flags->tensor_bytes,
                                          .table = json && !path ? NULL : stdout,
+                                         .interrupted = &interrupted,
                                          .live = isatty(STDERR_FILENO) != 0};
+    const struct sigaction action = {.sa_handler = on_interrupt};
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
     enum lg_status status = bench_run(&wanted, &result, &error);
     int code = status == LG_OK ? report(&result, flags, json, path) : cli_fail(&error);
+    if (interrupted)
+        code = CLI_EXIT_INTERRUPTED;
     bench_result_deinit(&result);
     return code;
 }

@@ -1,7 +1,6 @@
 /* lagoon demo: a whole cluster for a minute. Two shards, three workers of which one is slow, one worker killed on the
  * way; ends with a table and a model file, and leaves nothing running. */
 #include <errno.h>
-#include <ftw.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -137,16 +136,6 @@ static void print_summary(const json_t *job, double seconds, const char *model_f
     printf("  model                %s\n", model_file);
 }
 
-static int remove_entry(const char *path, const struct stat *about, int kind, struct FTW *place) {
-    (void)about, (void)kind, (void)place;
-    return remove(path);
-}
-
-static void remove_folder(const char *dir) {
-    if (nftw(dir, remove_entry, 16, FTW_DEPTH | FTW_PHYS) != 0)
-        cli_complain(CLI_EXIT_FAILED, "cannot remove \"%s\": %s", dir, strerror(errno));
-}
-
 static int train(struct demo *demo, struct cli *cli, const struct demo_options *wanted) {
     struct lg_error error = {0};
     struct link *link = NULL;
@@ -224,7 +213,7 @@ static int run(struct cli *cli, const void *own, int argc, char **argv) {
     if (wanted->keep || (code != CLI_EXIT_OK && !interrupted))
         fprintf(stderr, "lagoon: the daemons' logs are in %s\n", dir);
     else
-        remove_folder(dir);
+        cluster_remove_folder(dir);
     return code;
 }
 
