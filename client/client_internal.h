@@ -210,6 +210,7 @@ void client_local_lost(struct lg_client *client, uint32_t slot);
 /* For a PUSH whose payload lies in memory that the shard reads: `out` becomes the same push, naming it. */
 bool client_local_names(const struct lg_client *client, uint32_t slot, const struct wire_message *message,
                         struct wire_message *out, struct wire_range ranges[WIRE_PAYLOAD_FRAMES_MAX]);
+bool client_local_gradients(void *client, uint32_t slot, const float *data);
 bool client_local_version(void *client, uint32_t slot, uint64_t *version);
 enum local_read client_local_read(void *client, uint32_t slot, uint32_t index, float *into, uint64_t *version);
 

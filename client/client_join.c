@@ -90,7 +90,12 @@ enum lg_status client_join_accept(struct lg_client *client, const struct wire_me
                                     .shard_count = (uint32_t)reply->shard_count,
                                     .window = WINDOW,
                                     .reply_timeout_ms = SHARD_REPLY_MS};
-    struct session_sink sink = {client, client_send, client_reopen, client_local_version, client_local_read};
+    struct session_sink sink = {.context = client,
+                                .send = client_send,
+                                .reopen = client_reopen,
+                                .local_version = client_local_version,
+                                .local_read = client_local_read,
+                                .local_gradients = client_local_gradients};
     status = session_new(&config, &sink, &io->session, error);
     if (status == LG_OK)
         client_ring_open(client);

@@ -139,6 +139,11 @@ void client_local_lost(struct lg_client *client, uint32_t slot) {
 
 /* ---- using them */
 
+static bool in_ring(const struct gradient_ring *ring, const void *data) {
+    uintptr_t at = (uintptr_t)data, start = (uintptr_t)ring->data;
+    return ring->data && at >= start && at < start + ring->bytes;
+}
+
 bool client_local_names(const struct lg_client *client, uint32_t slot, const struct wire_message *message,
                         struct wire_message *out, struct wire_range ranges[WIRE_PAYLOAD_FRAMES_MAX]) {
     const struct gradient_ring *ring = &client->ring;
@@ -146,10 +151,10 @@ bool client_local_names(const struct lg_client *client, uint32_t slot, const str
         message->push.dtype != WIRE_DTYPE_F32)
         return false;
     for (size_t i = 0; i < message->payload_count; i++) {
-        uintptr_t at = (uintptr_t)message->payload[i].data, start = (uintptr_t)ring->data;
-        if (at < start || at >= start + ring->bytes)
+        const char *data = message->payload[i].data;
+        if (!in_ring(ring, data))
             return false;
-        ranges[i] = (struct wire_range){at - start, message->payload[i].bytes};
+        ranges[i] = (struct wire_range){(uint64_t)(data - ring->data), message->payload[i].bytes};
     }
     *out = *message;
     out->push.ring = true;
@@ -157,6 +162,11 @@ bool client_local_names(const struct lg_client *client, uint32_t slot, const str
     out->ranges = ranges;
     out->range_count = message->payload_count;
     return true;
+}
+
+bool client_local_gradients(void *context, uint32_t slot, const float *data) {
+    const struct lg_client *client = context;
+    return client->io.shards[slot].local.state == LOCAL_UP && in_ring(&client->ring, data);
 }
 
 bool client_local_version(void *context, uint32_t slot, uint64_t *version) {

@@ -36,11 +36,13 @@ struct session_sink {
     bool (*send)(void *context, uint32_t slot, const struct wire_message *message);
     /* Close the connection to the slot, open a new one and call session_connected (later, not from in here). */
     void (*reopen)(void *context, uint32_t slot, const char *why);
-    /* Both NULL: no shard's memory can be read in place. Else, asked before values are read: false where that is not
+    /* All NULL: no memory is shared with any shard. Else, asked before values are read: false where that is not
      * possible now; *version is a base for pushes computed from what is read after it. */
     bool (*local_version)(void *context, uint32_t slot, uint64_t *version);
     /* Copies unit `index` of the slot's list (parts.h) out; see local_unit_read. */
     enum local_read (*local_read)(void *context, uint32_t slot, uint32_t index, float *into, uint64_t *version);
+    /* True when the shard reads gradients that start at `data` in place: they take no credit. */
+    bool (*local_gradients)(void *context, uint32_t slot, const float *data);
 };
 
 /* What a push brought, summed or kept per shard slot. */

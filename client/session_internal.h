@@ -43,8 +43,9 @@ enum push_part_state { PUSH_PART_NEW, PUSH_PART_SENT, PUSH_PART_AGAIN, PUSH_PART
 struct push_part {
     uint64_t seq; /* 0: none yet */
     enum push_part_state state;
-    bool asks;   /* for values in its answer; else they are read in place, where any are wanted */
-    bool unread; /* that did not work out: ask */
+    uint32_t flight_bytes; /* sent: what it takes of the credit */
+    bool asks;             /* for values in its answer; else they are read in place, where any are wanted */
+    bool unread;           /* that did not work out: ask */
 };
 
 /* A push's share of one slot. */

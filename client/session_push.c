@@ -100,9 +100,19 @@ static size_t frames_fill(struct session *session, const struct push *push, uint
     return part->run_count;
 }
 
+/* Values come back in the answer, where they cannot be read in place. */
+static bool part_asks(const struct session *session, const struct push *push, uint32_t slot_index,
+                      const struct push_part *part) {
+    return push->held && (part->unread || !session_values_local(session, slot_index, NULL));
+}
+
 /* What a part takes of the credit: its gradients, and the values that come back. */
-static uint32_t flight_bytes(const struct push *push, const struct part *part) {
-    return push->held ? 2 * part->bytes : part->bytes;
+static uint32_t flight_bytes(const struct session *session, const struct push *push, uint32_t slot_index,
+                             const struct push_part *part, const struct part *shape) {
+    const struct session_sink *sink = &session->sink;
+    bool in_place = sink->local_gradients && sink->local_gradients(sink->context, slot_index, push->spec.gradients);
+    uint32_t values = part_asks(session, push, slot_index, part) ? shape->bytes : 0;
+    return in_place ? values : shape->bytes + values;
 }
 
 /* A base is fixed when the push is opened; a session that never pulled counts from where it greeted the shard. */
@@ -119,7 +129,7 @@ static bool part_send(struct session *session, struct push *push, uint32_t slot_
     const struct part *part = &plan->push[index];
     struct push_slot *state = &push->slots[slot_index];
     uint64_t seq = state->parts[index].seq;
-    bool asks = push->held && (state->parts[index].unread || !session_values_local(session, slot_index, NULL));
+    bool asks = part_asks(session, push, slot_index, &state->parts[index]);
     state->parts[index].asks = asks;
     covers_fill(session, push, seq);
     struct wire_message message = {
@@ -162,7 +172,8 @@ static bool push_pump(struct session *session, struct push *push, uint32_t slot_
             continue;
         if (!part_ready(session, push, state, slot_index, shape))
             return true;
-        if (!session_credit_allows(&session->slots[slot_index], flight_bytes(push, shape)))
+        part->flight_bytes = flight_bytes(session, push, slot_index, part, shape);
+        if (!session_credit_allows(&session->slots[slot_index], part->flight_bytes))
             return false;
         if (part->seq == 0 &&
             !seq_take(session, (uint32_t)(push - session->pushes), slot_index, state->next, &part->seq))
@@ -171,7 +182,7 @@ static bool push_pump(struct session *session, struct push *push, uint32_t slot_
             return false;
         part->state = PUSH_PART_SENT;
         session->slots[slot_index].pushes_flying++;
-        session->slots[slot_index].flight_bytes += flight_bytes(push, shape);
+        session->slots[slot_index].flight_bytes += part->flight_bytes;
     }
     return true;
 }
@@ -320,7 +331,7 @@ void session_push_answer(struct session *session, uint32_t slot_index, const str
         return;
     if (part->state == PUSH_PART_SENT) {
         session->slots[slot_index].pushes_flying--;
-        session_answered(session, slot_index, flight_bytes(push, &session->parts.slots[slot_index].push[flight.part]));
+        session_answered(session, slot_index, part->flight_bytes);
     }
     if (may_pass(reply->status))
         part_again(session, push, &flight, reply->reason, now_ns);

@@ -26,6 +26,12 @@ struct bench {
     uint64_t credit, version;
     uint32_t window;
     int64_t now;
+    /* memory shared with the shards */
+    uint64_t local_version; /* 0: none */
+    bool local_busy;
+    uint32_t local_busy_index;
+    unsigned local_reads;
+    const float *local_data;
 };
 
 static void *copy_of(const void *data, size_t bytes) {
@@ -61,6 +67,34 @@ static void bench_reopen(void *context, uint32_t slot, const char *why) {
     bench->reopened[slot]++;
 }
 
+/* ---- memory shared with the shards */
+
+static bool bench_local_version(void *context, uint32_t slot, uint64_t *version) {
+    struct bench *bench = context;
+    *version = bench->local_version + slot;
+    return bench->local_version != 0;
+}
+
+/* Every unit holds its index, at version 100 + index. */
+static enum local_read bench_local_read(void *context, uint32_t slot, uint32_t index, float *into, uint64_t *version) {
+    struct bench *bench = context;
+    (void)slot;
+    bench->local_reads++;
+    if (bench->local_busy && index == bench->local_busy_index)
+        return LOCAL_READ_BUSY;
+    if (*version == 100 + index)
+        return LOCAL_READ_UNCHANGED;
+    into[0] = (float)index;
+    *version = 100 + index;
+    return LOCAL_READ_DONE;
+}
+
+static bool bench_local_gradients(void *context, uint32_t slot, const float *data) {
+    struct bench *bench = context;
+    (void)slot;
+    return bench->local_version != 0 && data == bench->local_data;
+}
+
 static struct tensor_spec tensor_of(const char *name, uint64_t elements) {
     struct tensor_spec spec = {.rank = 1, .shape = {elements}, .lr_factor = 1};
     snprintf(spec.name, sizeof spec.name, "%s", name);
@@ -82,7 +116,12 @@ static void bench_start(struct bench *bench, const struct tensor_spec *tensors, 
                                     .shard_count = shards,
                                     .window = 64,
                                     .reply_timeout_ms = 2000};
-    struct session_sink sink = {.context = bench, .send = bench_send, .reopen = bench_reopen};
+    struct session_sink sink = {.context = bench,
+                                .send = bench_send,
+                                .reopen = bench_reopen,
+                                .local_version = bench_local_version,
+                                .local_read = bench_local_read,
+                                .local_gradients = bench_local_gradients};
     struct lg_error error = {0};
     ck_assert_msg(session_new(&config, &sink, &bench->session, &error) == LG_OK, "%s", error.message);
 }
@@ -656,6 +695,117 @@ static void serve_push(struct bench *bench, uint32_t slot, const struct wire_mes
     free(units);
 }
 
+START_TEST(parameters_are_read_in_place) {
+    struct bench bench;
+    static float target[ELEMENTS];
+    bench_start_usual(&bench);
+    greet(&bench, 0);
+    greet(&bench, 1);
+    bench.local_version = version_make(1, 40);
+    ck_assert_int_eq(session_pull_open(bench.session, target, bench.now, NULL), LG_OK);
+    ck_assert_int_eq(session_pull_poll(bench.session, NULL), LG_OK);
+    ck_assert_uint_eq(bench.count, bench.seen); /* without a message */
+    ck_assert_uint_eq(bench.local_reads, UNITS);
+    ck_assert(target[BLOCK_ELEMENTS] == 1);
+    (void)open_push(&bench, gradients);
+    session_push_ready(bench.session, 0, TENSORS, bench.now);
+    ck_assert_uint_eq(next_sent(&bench, 0, WIRE_PUSH)->push.base, version_make(1, 40));
+    (void)next_sent(&bench, 0, WIRE_PUSH);
+    ck_assert_uint_eq(next_sent(&bench, 1, WIRE_PUSH)->push.base, version_make(1, 41));
+    bench_stop(&bench);
+}
+END_TEST
+
+START_TEST(what_stays_in_change_is_asked_for) {
+    struct bench bench;
+    static float target[ELEMENTS];
+    bench_start_usual(&bench);
+    greet(&bench, 0);
+    greet(&bench, 1);
+    bench.local_version = version_make(1, 40);
+    bench.local_busy = true;
+    bench.local_busy_index = 1;
+    ck_assert_int_eq(session_pull_open(bench.session, target, bench.now, NULL), LG_OK);
+    const struct wire_message *pull = next_sent(&bench, 0, WIRE_PULL);
+    ck_assert_uint_eq(pull->units[0].version, 100); /* was read */
+    ck_assert_uint_eq(pull->units[1].version, 0);
+    ck_assert_int_eq(session_pull_poll(bench.session, NULL), LG_UNAVAILABLE);
+    bench_stop(&bench);
+}
+END_TEST
+
+/* A message would queue up behind the push; memory has no queue. */
+START_TEST(reading_in_place_waits_for_pushes_on_their_way) {
+    struct bench bench;
+    static float target[ELEMENTS];
+    bench_start_usual(&bench);
+    greet(&bench, 0);
+    greet(&bench, 1);
+    bench.local_version = version_make(1, 40);
+    (void)open_push(&bench, gradients);
+    session_push_ready(bench.session, 0, TENSORS, bench.now);
+    uint64_t seqs[3];
+    for (int i = 0; i < 3; i++)
+        seqs[i] = next_sent(&bench, i < 2 ? 0 : 1, WIRE_PUSH)->push.seq;
+    ck_assert_int_eq(session_pull_open(bench.session, target, bench.now, NULL), LG_OK);
+    ck_assert_uint_eq(bench.local_reads, 0);
+    acknowledge(&bench, 0, seqs[0], LG_OK);
+    ck_assert_uint_eq(bench.local_reads, 0);
+    acknowledge(&bench, 0, seqs[1], LG_OK);
+    ck_assert_uint_eq(bench.local_reads, 5);
+    acknowledge(&bench, 1, seqs[2], LG_OK);
+    ck_assert_int_eq(session_pull_poll(bench.session, NULL), LG_OK);
+    ck_assert_uint_eq(bench.count, bench.seen);
+    bench_stop(&bench);
+}
+END_TEST
+
+START_TEST(gradients_in_place_take_no_credit) {
+    struct bench bench;
+    bench_start_usual(&bench);
+    bench.credit = 1;
+    greet(&bench, 0);
+    greet(&bench, 1);
+    bench.local_version = version_make(1, 40);
+    bench.local_data = gradients;
+    (void)open_push(&bench, gradients);
+    session_push_ready(bench.session, 0, TENSORS, bench.now);
+    for (int i = 0; i < 3; i++)
+        acknowledge(&bench, i < 2 ? 0 : 1, next_sent(&bench, i < 2 ? 0 : 1, WIRE_PUSH)->push.seq, LG_OK);
+    bench_stop(&bench);
+}
+END_TEST
+
+START_TEST(a_push_that_wants_values_reads_them_in_place) {
+    struct bench bench;
+    static float target[ELEMENTS];
+    bench_start_usual(&bench);
+    greet(&bench, 0);
+    greet(&bench, 1);
+    bench.local_version = version_make(1, 40);
+    bench.local_busy = true; /* one unit of each shard: its part goes again and asks */
+    uint64_t ticket = open_push_pull(&bench, target);
+    unsigned again = 0;
+    for (int i = 0; i < 3; i++) {
+        uint32_t slot = i < 2 ? 0 : 1;
+        const struct wire_message *part = next_sent(&bench, slot, WIRE_PUSH);
+        ck_assert(!part->push.pull);
+        serve_push(&bench, slot, part, version_make(1, 41), 0, part->unit_count);
+    }
+    while (bench.seen < bench.count) {
+        uint32_t slot = bench.sent[bench.seen].slot;
+        const struct wire_message *part = next_sent(&bench, slot, WIRE_PUSH);
+        ck_assert(part->push.pull);
+        serve_push(&bench, slot, part, version_make(1, 42), 5, 0);
+        again++;
+    }
+    ck_assert_uint_eq(again, 2);
+    ck_assert_int_eq(session_push_poll(bench.session, ticket, NULL, NULL), LG_OK);
+    ck_assert(target[0] == 5);
+    bench_stop(&bench);
+}
+END_TEST
+
 START_TEST(a_push_brings_values_and_their_base_back) {
     struct bench bench;
     static float second[ELEMENTS];
@@ -931,6 +1081,11 @@ int main(void) {
     tcase_add_test(tests, a_full_transport_is_offered_the_message_again);
     tcase_add_test(tests, two_pushes_may_be_unsettled_and_no_more);
     tcase_add_test(tests, a_cancelled_pull_leaves_its_target_alone);
+    tcase_add_test(tests, parameters_are_read_in_place);
+    tcase_add_test(tests, what_stays_in_change_is_asked_for);
+    tcase_add_test(tests, reading_in_place_waits_for_pushes_on_their_way);
+    tcase_add_test(tests, gradients_in_place_take_no_credit);
+    tcase_add_test(tests, a_push_that_wants_values_reads_them_in_place);
     tcase_add_test(tests, bad_placements_are_refused);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
