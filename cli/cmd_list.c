@@ -4,6 +4,7 @@
 #include "cli/table.h"
 #include "common/units.h"
 
+#include <string.h>
 #include <time.h>
 
 static int fetch(const struct cli *cli, const char *what, const char *job, json_t **document) {
@@ -109,17 +110,32 @@ const struct cli_command cmd_jobs = {.name = "jobs", .summary = "all jobs", .arg
 
 /* ---- workers */
 
+/* How the trainers of a worker reach their shards: "shm", "tcp", ..., each once. */
+static void list_transports(const json_t *worker, char *text, size_t bytes) {
+    json_t *trainer;
+    size_t i, used = 0;
+    text[0] = '\0';
+    json_array_foreach(json_object_get(worker, "trainers"), i, trainer) {
+        const char *transport = field_text(trainer, "transport", "");
+        if (transport[0] && !strstr(text, transport) && used < bytes)
+            used += (size_t)snprintf(text + used, bytes - used, "%s%s", used ? "," : "", transport);
+    }
+    if (text[0] == '\0')
+        snprintf(text, bytes, "-");
+}
+
 static void print_workers(const json_t *document) {
     struct table table;
     json_t *worker;
     size_t i;
-    table_init(&table, (const char *const[]){">MEMBER", "NAME", "STATE", ">CORES", ">SLOTS", ">USED", "DEVICES",
+    table_init(&table, (const char *const[]){">MEMBER", "NAME", "STATE", ">CORES", ">SLOTS", ">USED", "DEVICES", "VIA",
                                              ">LAST BEAT", "STATS", NULL});
     json_array_foreach(document, i, worker) {
         size_t row = table_row(&table), d;
         json_t *device;
-        char devices[TABLE_CELL_BYTES] = "";
+        char devices[TABLE_CELL_BYTES] = "", transports[TABLE_CELL_BYTES];
         size_t used = 0;
+        list_transports(worker, transports, sizeof transports);
         json_array_foreach(json_object_get(worker, "devices"), d, device) {
             if (used < sizeof devices)
                 used += (size_t)snprintf(devices + used, sizeof devices - used, "%s%s", d ? "," : "",
@@ -132,8 +148,9 @@ static void print_workers(const json_t *document) {
         table_cell(&table, row, 4, "%lld", field_integer(worker, "slots", 0));
         table_cell(&table, row, 5, "%lld", field_integer(worker, "used", 0));
         table_cell(&table, row, 6, "%s", devices);
-        table_cell(&table, row, 7, "%.1f s", field_number(worker, "last_beat_s", 0));
-        table_cell(&table, row, 8, "%s", field_text(worker, "http", ""));
+        table_cell(&table, row, 7, "%s", transports);
+        table_cell(&table, row, 8, "%.1f s", field_number(worker, "last_beat_s", 0));
+        table_cell(&table, row, 9, "%s", field_text(worker, "http", ""));
     }
     table_print(&table, "no workers; start `lagoon-worker` on any machine that reaches the coordinator", stdout);
 }

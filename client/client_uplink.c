@@ -100,7 +100,8 @@ static void beat(struct lg_client *client, int64_t now_ns) {
                                                     .compute_ns = progress.compute_ns,
                                                     .communication_ns = progress.communication_ns,
                                                     .samples_per_second = progress.samples_per_second,
-                                                    .state = state[0] ? state : activity}};
+                                                    .state = state[0] ? state : activity,
+                                                    .transport = lg_client_transport(client)}};
     io->beat_ns = now_ns + CLIENT_BEAT_MS * CLIENT_NS_PER_MS;
     (void)uplink_send(io, &message, now_ns);
 }

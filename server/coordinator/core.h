@@ -227,7 +227,7 @@ struct session {
 
     uint64_t steps, samples, compute_ns, communication_ns;
     double loss, accuracy, samples_per_second;
-    char doing[128];
+    char doing[128], transport[16];
     int64_t step_ns; /* when `steps` last rose, or the session got work */
     int64_t step_times[CORE_STEPS_MAX];
     size_t step_time_count;

@@ -425,6 +425,7 @@ void sessions_beat(struct coordinator *core, const struct coordinator_input *inp
     session->communication_ns = beat->communication_ns;
     session->samples_per_second = beat->samples_per_second;
     core_copy(session->doing, sizeof session->doing, beat->state);
+    core_copy(session->transport, sizeof session->transport, beat->transport);
     core_send(core, input->route, &reply);
 }
 
