@@ -53,6 +53,8 @@ bool bench_all_met(const struct bench_result *result);
 /* ---- reports */
 
 void bench_print_figures(const struct figures *figures, size_t first, FILE *out);
+/* A row of the table over sizes: `name` is the size, "" prints the heading; `ending` as in "tcp.push.64MiB.2shards". */
+void bench_print_size(const struct figures *figures, const char *name, const char *ending, FILE *out);
 void bench_print_end(const struct bench_result *result, FILE *out);
 /* The whole run as a document; NULL: no memory. */
 json_t *bench_document(const struct bench_result *result);

@@ -48,11 +48,11 @@ enum lg_status bench_cluster_open(struct bench_cluster *cluster, const struct be
     if (status == LG_OK)
         status = make_folder(cluster, error);
     if (status == LG_OK)
-        status = process_start(&cluster->server, bench_server_run, cluster, &report, error);
+        status = process_start(&cluster->server, "bench-server", bench_server_run, cluster, &report, error);
     if (status == LG_OK)
         memcpy(cluster->endpoint, report.text, sizeof cluster->endpoint);
     for (unsigned i = 0; status == LG_OK && i < setup->workers; i++) {
-        status = process_start(&cluster->workers[i], bench_client_run, cluster, &report, error);
+        status = process_start(&cluster->workers[i], "bench-worker", bench_client_run, cluster, &report, error);
         cluster->one_round_trip = status == LG_OK && report.values[0] > 0;
     }
     return status;
@@ -85,9 +85,19 @@ static enum lg_status order_all(struct bench_cluster *cluster, const struct proc
     return status;
 }
 
+/* What the server has spent. */
+struct spent {
+    double cpu_s, faults;
+};
+
+static void spent_add(struct spent *spent, const struct process *server, double sign) {
+    spent->cpu_s += sign * process_cpu_s(server);
+    spent->faults += sign * (double)process_faults(server);
+}
+
 /* Large tensors change before every pull, so that a pull includes what the shard does once per version; of small ones
  * many pulls go between two changes, which are too short to be told apart from the orders. */
-static enum lg_status pull_all(struct probe *probe, double *cpu_s, struct process_report *last,
+static enum lg_status pull_all(struct probe *probe, struct spent *spent, struct process_report *last,
                                struct lg_error *error) {
     struct bench_cluster *cluster = probe->station;
     enum { LARGE = 1 << 20 };
@@ -97,36 +107,41 @@ static enum lg_status pull_all(struct probe *probe, double *cpu_s, struct proces
         const struct process_order change = {.what = BENCH_PUSH, .count = 1};
         const struct process_order order = {.what = BENCH_PULL, .count = between};
         status = process_ask(&cluster->workers[0], &change, last, error);
-        double before_s = process_cpu_s(&cluster->server);
+        spent_add(spent, &cluster->server, -1);
         if (status == LG_OK)
             status = order_all(cluster, &order, &probe->spent_s, last, error);
-        *cpu_s += process_cpu_s(&cluster->server) - before_s;
+        spent_add(spent, &cluster->server, 1);
     }
     return status;
 }
 
-enum lg_status bench_cluster_run(struct probe *probe, struct figures *figures, struct lg_error *error) {
+static enum lg_status push_all(struct probe *probe, struct spent *spent, struct process_report *last,
+                               struct lg_error *error) {
     struct bench_cluster *cluster = probe->station;
     const struct process_order order = {.what = probe->what, .count = probe->count};
+    spent_add(spent, &cluster->server, -1);
+    enum lg_status status = order_all(cluster, &order, &probe->spent_s, last, error);
+    spent_add(spent, &cluster->server, 1);
+    return status;
+}
+
+enum lg_status bench_cluster_run(struct probe *probe, struct figures *figures, struct lg_error *error) {
+    const struct bench_cluster *cluster = probe->station;
+    const struct bench_setup *setup = &cluster->setup;
     struct process_report report;
-    double cpu_s = 0;
-    enum lg_status status;
+    struct spent spent = {0};
     probe->spent_s = 0;
-    if (probe->what == BENCH_PULL) {
-        status = pull_all(probe, &cpu_s, &report, error);
-    } else {
-        cpu_s = process_cpu_s(&cluster->server);
-        status = order_all(cluster, &order, &probe->spent_s, &report, error);
-        cpu_s = process_cpu_s(&cluster->server) - cpu_s;
-    }
+    enum lg_status status =
+        probe->what == BENCH_PULL ? pull_all(probe, &spent, &report, error) : push_all(probe, &spent, &report, error);
     if (status != LG_OK)
         return lg_fail_prefix(error, status, "%s", probe->name);
     if (probe->what == BENCH_SMALL)
         return probe_add_latency(probe, figures, &report, error);
-    double gigabytes =
-        (double)(cluster->setup.tensors * cluster->setup.tensor_bytes) * cluster->setup.workers * probe->count / 1e9;
+    double gigabytes = (double)(setup->tensors * setup->tensor_bytes) * setup->workers * probe->count / 1e9;
     status = probe_add(probe, figures, "", "GB/s", gigabytes / probe->spent_s, error);
     if (status == LG_OK)
-        status = probe_add(probe, figures, ".cpu", "s/GB", cpu_s / gigabytes, error);
+        status = probe_add(probe, figures, ".cpu", "s/GB", spent.cpu_s / gigabytes, error);
+    if (status == LG_OK)
+        status = probe_add(probe, figures, ".faults", "1/GB", spent.faults / gigabytes, error);
     return status;
 }

@@ -31,8 +31,9 @@ LG_MUST_CHECK enum lg_status bench_cluster_open(struct bench_cluster *cluster, c
                                                 struct lg_error *error);
 void bench_cluster_close(struct bench_cluster *cluster);
 
-/* For probes whose station is a cluster: GB/s over all workers, a tensor's bytes counted once, and NAME.cpu, seconds of
- * the server's processor time per GB. BENCH_SMALL: NAME.p50 and NAME.p99 of a push in microseconds. */
+/* For probes whose station is a cluster: GB/s over all workers, a tensor's bytes counted once, and what that cost the
+ * server: NAME.cpu, seconds of processor time per GB, and NAME.faults, page faults per GB. BENCH_SMALL: NAME.p50 and
+ * NAME.p99 of a push in microseconds. */
 enum bench_what { BENCH_PUSH, BENCH_PULL, BENCH_PUSHPULL, BENCH_SMALL };
 enum lg_status bench_cluster_run(struct probe *probe, struct figures *figures, struct lg_error *error);
 

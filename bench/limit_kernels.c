@@ -69,7 +69,7 @@ static int run(int fd, const void *context) {
 enum lg_status limit_kernels_open(struct limit *limit, uint64_t bytes, struct lg_error *error) {
     struct process_report report;
     *limit = (struct limit){.bytes = bytes};
-    return process_start(&limit->processes[0], run, limit, &report, error);
+    return process_start(&limit->processes[0], "limit-kernels", run, limit, &report, error);
 }
 
 enum lg_status limit_kernel_run(struct probe *probe, struct figures *figures, struct lg_error *error) {

@@ -34,7 +34,7 @@ static int run(int fd, const void *context) {
 enum lg_status limit_memory_open(struct limit *limit, uint64_t bytes, struct lg_error *error) {
     struct process_report report;
     *limit = (struct limit){.bytes = bytes};
-    return process_start(&limit->processes[0], run, limit, &report, error);
+    return process_start(&limit->processes[0], "limit-memory", run, limit, &report, error);
 }
 
 enum lg_status limit_memory_copy(struct probe *probe, struct figures *figures, struct lg_error *error) {

@@ -144,11 +144,11 @@ static int send_orders(int fd, const void *context) {
 enum lg_status limit_tcp_open(struct limit *limit, uint64_t bytes, struct lg_error *error) {
     struct process_report report;
     *limit = (struct limit){.bytes = bytes};
-    enum lg_status status = process_start(&limit->processes[0], receive, limit, &report, error);
+    enum lg_status status = process_start(&limit->processes[0], "limit-tcp-in", receive, limit, &report, error);
     if (status != LG_OK)
         return status;
     const struct sender sender = {limit, (uint16_t)strtoul(report.text, NULL, 10)};
-    status = process_start(&limit->processes[1], send_orders, &sender, &report, error);
+    status = process_start(&limit->processes[1], "limit-tcp-out", send_orders, &sender, &report, error);
     if (status != LG_OK)
         limit_close(limit);
     return status;

@@ -213,11 +213,11 @@ static int drive(int fd, const void *context) {
 enum lg_status limit_zmq_open(struct limit *limit, uint64_t bytes, struct lg_error *error) {
     struct process_report report, ready;
     *limit = (struct limit){.bytes = bytes};
-    enum lg_status status = process_start(&limit->processes[0], serve, limit, &report, error);
+    enum lg_status status = process_start(&limit->processes[0], "limit-zmq-in", serve, limit, &report, error);
     if (status != LG_OK)
         return status;
     const struct client_context context = {limit, report.text};
-    status = process_start(&limit->processes[1], drive, &context, &ready, error);
+    status = process_start(&limit->processes[1], "limit-zmq-out", drive, &context, &ready, error);
     if (status != LG_OK)
         limit_close(limit);
     return status;

@@ -24,8 +24,10 @@ double process_now_s(void) {
 
 /* ---- life */
 
-static void become(int fd, pid_t parent, int (*run)(int fd, const void *context), const void *context) {
+static void become(const char *name, int fd, pid_t parent, int (*run)(int fd, const void *context),
+                   const void *context) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
+    prctl(PR_SET_NAME, name);
     if (getppid() != parent)
         _exit(EXIT_FAILURE);
     signal(SIGINT, SIG_IGN); /* the parent decides */
@@ -33,8 +35,8 @@ static void become(int fd, pid_t parent, int (*run)(int fd, const void *context)
     _exit(run(fd, context));
 }
 
-enum lg_status process_start(struct process *process, int (*run)(int fd, const void *context), const void *context,
-                             struct process_report *report, struct lg_error *error) {
+enum lg_status process_start(struct process *process, const char *name, int (*run)(int fd, const void *context),
+                             const void *context, struct process_report *report, struct lg_error *error) {
     int ends[2];
     *process = (struct process){.fd = -1};
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0)
@@ -43,7 +45,7 @@ enum lg_status process_start(struct process *process, int (*run)(int fd, const v
     pid_t parent = getpid(), pid = fork();
     if (pid == 0) {
         close(ends[0]);
-        become(ends[1], parent, run, context);
+        become(name, ends[1], parent, run, context);
     }
     close(ends[1]);
     if (pid < 0) {
@@ -72,6 +74,21 @@ double process_cpu_s(const struct process *process) {
     if (clock_getcpuclockid(process->pid, &clock) != 0 || clock_gettime(clock, &spent) != 0)
         return 0;
     return (double)spent.tv_sec + (double)spent.tv_nsec * 1e-9;
+}
+
+uint64_t process_faults(const struct process *process) {
+    char path[64], text[1024];
+    unsigned long long faults = 0;
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)process->pid);
+    FILE *file = fopen(path, "r");
+    size_t size = file ? fread(text, 1, sizeof text - 1, file) : 0;
+    if (file)
+        fclose(file);
+    text[size] = '\0';
+    const char *at = strrchr(text, ')'); /* what follows is one letter, six numbers, then minflt */
+    if (!at || sscanf(at + 1, " %*c %*s %*s %*s %*s %*s %*s %llu", &faults) != 1)
+        return 0;
+    return faults;
 }
 
 /* ---- talking */

@@ -28,10 +28,12 @@ struct process_report {
     char text[PROCESS_TEXT_BYTES]; /* the error, or what the order asked for */
 };
 
-/* Forks. The child runs `run`, whose end of the pair is `fd`, and leaves with what it returns; it dies with the parent.
- * The parent must have one thread only. The child first reports (process_say), which is handed back in `report`. */
-LG_MUST_CHECK enum lg_status process_start(struct process *process, int (*run)(int fd, const void *context),
-                                           const void *context, struct process_report *report, struct lg_error *error);
+/* Forks. The child is called `name` in lists and profiles, runs `run`, whose end of the pair is `fd`, and leaves with
+ * what it returns; it dies with the parent. The parent must have one thread only. The child first reports
+ * (process_say), which is handed back in `report`. */
+LG_MUST_CHECK enum lg_status process_start(struct process *process, const char *name,
+                                           int (*run)(int fd, const void *context), const void *context,
+                                           struct process_report *report, struct lg_error *error);
 /* Kills and reaps; a process that was never started is fine. */
 void process_stop(struct process *process);
 
@@ -45,6 +47,8 @@ LG_MUST_CHECK enum lg_status process_ask(struct process *process, const struct p
                                          struct process_report *report, struct lg_error *error);
 /* Processor time of all its threads so far, in seconds. */
 double process_cpu_s(const struct process *process);
+/* Page faults of all its threads so far that needed no disk. */
+uint64_t process_faults(const struct process *process);
 
 /* ---- in the child */
 

@@ -7,7 +7,7 @@
 #include "common/units.h"
 #include "server/isa.h"
 
-enum { WARNINGS_MAX = 16, WARNING_BYTES = 160 };
+enum { WARNINGS_MAX = 16, WARNING_BYTES = 160, FEW_FAULTS = 1000 };
 
 size_t bench_warnings(const struct bench_result *result, char (*texts)[WARNING_BYTES], size_t capacity) {
     size_t count = 0;
@@ -28,9 +28,33 @@ void bench_print_figures(const struct figures *figures, size_t first, FILE *out)
     for (size_t i = first; i < figures->count; i++) {
         const struct figure *figure = &figures->list[i];
         struct spread spread = spread_of(figure->values, figure->count);
-        fprintf(out, "  %-34s %9.3f %-9s  %9.3f .. %-9.3f\n", figure->name, spread.median, figure->unit, spread.low,
+        if (strcmp(figure->unit, "1/GB") == 0 && spread.median < FEW_FAULTS)
+            continue; /* as it should be */
+        fprintf(out, "  %-36s %9.3f %-9s  %9.3f .. %-9.3f\n", figure->name, spread.median, figure->unit, spread.low,
                 spread.high);
     }
+    fflush(out);
+}
+
+void bench_print_size(const struct figures *figures, const char *name, const char *ending, FILE *out) {
+    static const char *const transports[] = {"tcp", "ipc", "shm"}, *const operations[] = {"push", "pull", "pushpull"};
+    if (!name[0])
+        fprintf(out, "  %-28s%24s%24s%24s\n  %-28s", "GB/s", "tcp", "ipc", "shm", "");
+    else
+        fprintf(out, "  %-8s%-20s", name, ending);
+    for (size_t i = 0; i < 3; i++)
+        for (size_t k = 0; k < 3; k++) {
+            char text[FIGURE_NAME_BYTES];
+            snprintf(text, sizeof text, "%s.%s.%s%s", transports[i], operations[k], name, ending);
+            const struct figure *figure = figures_find(figures, text);
+            if (!name[0])
+                fprintf(out, "%8s", k == 2 ? "both" : operations[k]);
+            else if (figure)
+                fprintf(out, "%8.3f", spread_of(figure->values, figure->count).median);
+            else
+                fprintf(out, "%8s", "--");
+        }
+    fputc('\n', out);
     fflush(out);
 }
 
