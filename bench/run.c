@@ -146,7 +146,7 @@ static enum lg_status measure(struct group *group, const struct probe_plan *plan
 }
 
 static enum lg_status measure_size(uint64_t bytes, unsigned shards, unsigned workers, const struct probe_plan *plan,
-                                   struct bench_result *result, struct lg_error *error) {
+                                   bool *headed, struct bench_result *result, struct lg_error *error) {
     const struct bench_options *options = result->options;
     struct group *group = size_group(bytes, shards, workers);
     char size[UNITS_TEXT_BYTES], ending[FIGURE_NAME_BYTES];
@@ -155,6 +155,9 @@ static enum lg_status measure_size(uint64_t bytes, unsigned shards, unsigned wor
         status = group_run(group, plan, &result->figures, &result->omissions, error);
         tell((void *)options, "");
         snprintf(ending, sizeof ending, "%s%s", shards == 2 ? ".2shards" : "", workers == 2 ? ".2workers" : "");
+        if (options->table && !*headed)
+            bench_print_size(&result->figures, "", "", options->table);
+        *headed = true;
         if (options->table)
             bench_print_size(&result->figures, size_text(bytes, size), ending, options->table);
     }
@@ -167,17 +170,16 @@ static enum lg_status measure_sizes(struct bench_result *result, struct lg_error
     enum { ROUNDS_MOST = 5 };
     struct probe_plan plan = plan_of(result->options);
     enum lg_status status = LG_OK;
+    bool headed = false;
     plan.rounds = plan.rounds < ROUNDS_MOST ? plan.rounds : ROUNDS_MOST;
     plan.seconds /= 2;
-    if (result->options->table)
-        bench_print_size(&result->figures, "", "", result->options->table);
     for (uint64_t bytes = 4 * KIB; status == LG_OK && bytes <= 256 * MIB; bytes *= 4)
         for (unsigned shards = 1; status == LG_OK && shards <= 2; shards++)
             for (unsigned workers = 1; status == LG_OK && workers <= 2; workers++) {
                 bool told = shards == 1 && workers == 1 && bytes == result->options->tensor_bytes;
                 bool whole = shards == 2 && bytes < 512 * KIB; /* of one unit: one shard holds all of it */
                 if (!told && !whole)
-                    status = measure_size(bytes, shards, workers, &plan, result, error);
+                    status = measure_size(bytes, shards, workers, &plan, &headed, result, error);
             }
     return status;
 }

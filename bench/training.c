@@ -45,10 +45,21 @@ static enum lg_status submit(struct link *link, char number[32], struct lg_error
     return status;
 }
 
-static bool go_on(void *context, const json_t *job) {
-    const struct probe_plan *plan = context;
-    (void)job;
-    return probe_plan_check(plan, NULL) == LG_OK;
+struct watch {
+    const struct probe_plan *plan;
+    char transport[16]; /* that a trainer was seen to use last; "" : not seen yet */
+};
+
+static bool look(void *context, const json_t *job) {
+    struct watch *watch = context;
+    const json_t *row;
+    size_t i;
+    json_array_foreach(json_object_get(job, "trainers"), i, row) {
+        const char *used = field_text(row, "transport", "");
+        if (used[0])
+            snprintf(watch->transport, sizeof watch->transport, "%s", used);
+    }
+    return probe_plan_check(watch->plan, NULL) == LG_OK;
 }
 
 /* What the trainers counted, all together. */
@@ -61,9 +72,6 @@ static enum lg_status add_figures(const json_t *job, const char *transport, stru
     json_array_foreach(json_object_get(job, "trainers"), i, row) {
         double compute = field_number(row, "compute_seconds", 0);
         double communication = field_number(row, "communication_seconds", 0);
-        const char *used = field_text(row, "transport", "");
-        if (used[0] && strcmp(used, transport) != 0)
-            return lg_fail(error, LG_UNSUPPORTED, "the trainers travel by %s, not by %s", used, transport);
         compute_s += compute;
         communication_s += communication;
         rate += compute > 0 ? field_number(row, "samples", 0) / (compute + communication) : 0;
@@ -80,22 +88,21 @@ static enum lg_status train(struct cluster *cluster, const char *transport, cons
                             struct figures *figures, struct lg_error *error) {
     struct link *link = NULL;
     json_t *job = NULL;
+    struct watch watch = {.plan = plan};
     char number[32] = "";
     enum lg_status status = link_open(cluster->coordinator, &link, error);
     if (status == LG_OK)
         status = submit(link, number, error);
     if (status == LG_OK) {
-        const struct follow follow = {.job = number,
-                                      .out = stderr,
-                                      .quiet = true,
-                                      .timeout_ms = JOB_TIMEOUT_MS,
-                                      .look = go_on,
-                                      .context = (void *)plan};
+        const struct follow follow = {
+            .job = number, .out = stderr, .quiet = true, .timeout_ms = JOB_TIMEOUT_MS, .look = look, .context = &watch};
         if (follow_job(link, &follow, &job) != CLI_EXIT_OK)
             status = lg_fail(error, LG_IO, "the training job did not finish");
     }
     if (status != LG_OK && probe_plan_check(plan, NULL) != LG_OK)
         status = probe_plan_check(plan, error);
+    if (status == LG_OK && watch.transport[0] && strcmp(watch.transport, transport) != 0)
+        status = lg_fail(error, LG_UNSUPPORTED, "the trainers travel by %s, not by %s", watch.transport, transport);
     if (status == LG_OK)
         status = add_figures(job, transport, figures, error);
     json_decref(job);
