@@ -1,4 +1,4 @@
-/* liblagoon, the caller's side: every call leaves a wish for the client's thread and waits for the outcome. */
+/* liblagoon, the caller's side: every call leaves a wish and drives the client until there is an outcome. */
 #include "client/client_internal.h"
 
 #include <errno.h>
@@ -20,10 +20,6 @@ int64_t client_now_ns(void) {
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
-void client_wake(struct lg_client *client) {
-    (void)eventfd_write(client->wake_fd, 1);
-}
-
 /* ---- waiting */
 
 enum lg_status client_ended(const struct lg_client *client, struct lg_error *error) {
@@ -43,15 +39,11 @@ static enum lg_status fail_deadline(const struct lg_client *client, const char *
 enum lg_status client_wait(struct lg_client *client, bool (*over)(const struct lg_client *client),
                            const uint64_t *progress, const char *what, struct lg_error *error) {
     uint64_t before = progress ? *progress : 0;
-    int64_t deadline_ns = client_now_ns() + client->options.timeout_ms * CLIENT_NS_PER_MS;
-    while (!over(client)) {
-        struct timespec until = {.tv_sec = (time_t)(deadline_ns / 1000000000), .tv_nsec = deadline_ns % 1000000000};
-        if (pthread_cond_timedwait(&client->changed, &client->mutex, &until) != ETIMEDOUT || over(client))
-            continue;
+    int64_t patience_ns = client->options.timeout_ms * CLIENT_NS_PER_MS;
+    while (!client_drive(client, over, client_now_ns() + patience_ns)) {
         if (!progress || *progress == before)
             return fail_deadline(client, what, error);
         before = *progress;
-        deadline_ns = client_now_ns() + client->options.timeout_ms * CLIENT_NS_PER_MS;
     }
     return LG_OK;
 }
@@ -97,10 +89,9 @@ static enum lg_status make_parts(struct lg_client *client, struct lg_error *erro
         zmq_ctx_set(client->zmq, ZMQ_MAX_SOCKETS, SOCKETS_MAX);
     io->coordinator_arena = wire_arena_new(COORDINATOR_ARENA_BYTES);
     io->shard_arena = wire_arena_new(SHARD_ARENA_BYTES);
-    io->items = calloc(CLIENT_POLL_FIXED, sizeof *io->items);
     if (client->wake_fd < 0 || client->ready_fd < 0)
         return lg_fail(error, LG_IO, "cannot make an eventfd: %s", strerror(errno));
-    if (!client->zmq || !io->coordinator_arena || !io->shard_arena || !io->items)
+    if (!client->zmq || !io->coordinator_arena || !io->shard_arena)
         return lg_fail(error, LG_NO_MEMORY, "no memory for a client");
     link_init(&io->coordinator, client->zmq, client->endpoint);
     return LG_OK;
@@ -120,8 +111,8 @@ static void stop_thread(struct lg_client *client, const char *reason) {
     pthread_mutex_lock(&client->mutex);
     client->shared.stop = true;
     snprintf(client->shared.stop_reason, sizeof client->shared.stop_reason, "%s", reason ? reason : "");
+    client_delegate(client);
     pthread_mutex_unlock(&client->mutex);
-    client_wake(client);
     pthread_join(client->thread, NULL);
 }
 
@@ -129,7 +120,6 @@ static void client_free(struct lg_client *client) {
     struct client_io *io = &client->io;
     session_free(io->session);
     free(io->shards);
-    free(io->items);
     wire_arena_free(io->coordinator_arena);
     wire_arena_free(io->shard_arena);
     net_message_clear(&io->in);
@@ -149,8 +139,9 @@ static void client_free(struct lg_client *client) {
     free(client->own_tensors);
     free(client->tensors);
     config_free(client->spec);
-    pthread_cond_destroy(&client->changed);
+    pthread_cond_destroy(&client->rest);
     pthread_mutex_destroy(&client->mutex);
+    pthread_mutex_destroy(&client->drive);
     free(client);
 }
 
@@ -185,9 +176,10 @@ static struct lg_client *client_alloc(void) {
     pthread_condattr_t monotonic;
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&client->changed, &monotonic);
+    pthread_cond_init(&client->rest, &monotonic);
     pthread_condattr_destroy(&monotonic);
     pthread_mutex_init(&client->mutex, NULL);
+    pthread_mutex_init(&client->drive, NULL);
     return client;
 }
 

@@ -29,7 +29,6 @@ static void join_over(struct lg_client *client, const struct lg_error *outcome) 
     pthread_mutex_lock(&client->mutex);
     client->shared.join_outcome = *outcome;
     client->shared.joined = outcome->status == LG_OK;
-    client_notify(client);
     pthread_mutex_unlock(&client->mutex);
 }
 
@@ -99,7 +98,6 @@ static void lease_take(struct lg_client *client, const struct wire_lease_grant *
     shared->lease_there = true;
     shared->lease_finished = grant->kind == WIRE_LEASE_FINISHED;
     shared->lease_wanted = shared->lease_urgent = false;
-    client_notify(client);
     pthread_mutex_unlock(&client->mutex);
 }
 
@@ -140,7 +138,6 @@ static void acknowledged(struct lg_client *client, uint64_t request, uint32_t st
         report->used = false;
     if (again)
         report->sent = false;
-    client_notify(client);
     pthread_mutex_unlock(&client->mutex);
     if (again)
         io->report_ns = now_ns + REFUSED_RETRY_MS * CLIENT_NS_PER_MS;

@@ -14,18 +14,7 @@ static bool pull_over(const struct lg_client *client) {
     return client->shared.pull.state == CALL_DONE;
 }
 
-/* An outcome was taken: the fd stays readable only while there is another one. */
-static void take_ready(struct lg_client *client) {
-    eventfd_t events;
-    (void)eventfd_read(client->ready_fd, &events);
-    bool more = client->shared.pull.state == CALL_DONE;
-    for (size_t i = 0; i < CLIENT_PUSHES; i++)
-        more = more || client->shared.pushes[i].state == CALL_DONE;
-    if (more)
-        (void)eventfd_write(client->ready_fd, 1);
-}
-
-enum lg_status lg_pull_start(struct lg_client *client, float *parameters, struct lg_error *error) {
+static enum lg_status pull_begin(struct lg_client *client, float *parameters, struct lg_error *error) {
     struct pull_call *pull = &client->shared.pull;
     enum lg_status status = LG_OK;
     pthread_mutex_lock(&client->mutex);
@@ -36,12 +25,24 @@ enum lg_status lg_pull_start(struct lg_client *client, float *parameters, struct
     else
         *pull = (struct pull_call){.state = CALL_STARTED, .target = parameters, .forget = pull->forget};
     pthread_mutex_unlock(&client->mutex);
-    if (status == LG_OK)
-        client_wake(client);
     return status;
 }
 
-/* The thread lets go of the buffer before this returns, also when the deadline has passed. */
+/* Asking shards takes no time; copying out of their memory does, so that is the thread's. */
+enum lg_status lg_pull_start(struct lg_client *client, float *parameters, struct lg_error *error) {
+    enum lg_status status = pull_begin(client, parameters, error);
+    if (status != LG_OK)
+        return status;
+    if (client_shares_memory(client)) {
+        pthread_mutex_lock(&client->mutex);
+        client_delegate(client);
+        pthread_mutex_unlock(&client->mutex);
+    } else
+        client_nudge(client);
+    return LG_OK;
+}
+
+/* The buffer is let go of before this returns, also when the deadline has passed. */
 enum lg_status lg_pull_wait(struct lg_client *client, struct lg_error *error) {
     struct pull_call *pull = &client->shared.pull;
     pthread_mutex_lock(&client->mutex);
@@ -54,9 +55,7 @@ enum lg_status lg_pull_wait(struct lg_client *client, struct lg_error *error) {
     status = client_wait(client, pull_over, &client->shared.shard_answers, "pulling the parameters", error);
     if (status != LG_OK) {
         pull->give_up = true;
-        client_wake(client);
-        while (!pull_over(client))
-            pthread_cond_wait(&client->changed, &client->mutex);
+        (void)client_drive(client, pull_over, INT64_MAX);
     } else {
         status = pull->outcome.status;
         if (status != LG_OK && error)
@@ -64,14 +63,14 @@ enum lg_status lg_pull_wait(struct lg_client *client, struct lg_error *error) {
     }
     pull->state = CALL_IDLE;
     client->shared.activity = "training";
-    take_ready(client);
+    client_show_ready(client);
 out:
     pthread_mutex_unlock(&client->mutex);
     return status;
 }
 
 enum lg_status lg_pull(struct lg_client *client, float *parameters, struct lg_error *error) {
-    enum lg_status status = lg_pull_start(client, parameters, error);
+    enum lg_status status = pull_begin(client, parameters, error);
     return status == LG_OK ? lg_pull_wait(client, error) : status;
 }
 
@@ -181,7 +180,7 @@ enum lg_status lg_push_start(struct lg_client *client, const struct lg_push *pus
         push_looks_ahead(client, push);
     }
     pthread_mutex_unlock(&client->mutex);
-    return status; /* the client's thread has nothing to do before a tensor is ready */
+    return status; /* there is nothing to send before a tensor is ready */
 }
 
 /* Marks what was not marked yet, as ranges; one that continues the last untaken one, from either side, is joined. */
@@ -202,29 +201,32 @@ static void mark(struct push_call *push, size_t tensor) {
     push->ranges[push->range_count++] = (struct ready_range){tensor, 1};
 }
 
-/* Waking the client's thread costs the caller's core some microseconds, so small tensors are gathered. */
-void lg_push_ready(struct lg_client *client, size_t first_tensor, size_t count) {
-    pthread_mutex_lock(&client->mutex);
+/* With the mutex held. True when there is enough to tell the session: small tensors are gathered. */
+static bool push_mark(struct lg_client *client, size_t first_tensor, size_t count) {
     struct push_call *push = push_newest(client);
     for (size_t i = first_tensor; push && i < client->tensor_count && i - first_tensor < count; i++) {
         mark(push, i);
         push->untold_bytes += tensor_elements(&client->tensors[i]) * sizeof(float);
     }
-    bool wake = push && (push->unready == 0 || push->untold_bytes >= GATHER_BYTES);
-    if (wake)
+    bool tell = push && (push->unready == 0 || push->untold_bytes >= GATHER_BYTES);
+    if (tell)
         push->untold_bytes = 0;
+    return tell;
+}
+
+void lg_push_ready(struct lg_client *client, size_t first_tensor, size_t count) {
+    pthread_mutex_lock(&client->mutex);
+    bool tell = push_mark(client, first_tensor, count);
     pthread_mutex_unlock(&client->mutex);
-    if (wake)
-        client_wake(client);
+    if (tell)
+        client_nudge(client);
 }
 
 /* A push whose deadline passed cannot be taken back: parts of it may be applied. So the session ends with it, and
  * nothing touches the gradients after this. */
 static void push_give_up(struct lg_client *client, const char *why) {
     snprintf(client->shared.give_up, sizeof client->shared.give_up, "%.200s", why);
-    client_wake(client);
-    while (!push_over(client))
-        pthread_cond_wait(&client->changed, &client->mutex);
+    (void)client_drive(client, push_over, INT64_MAX);
 }
 
 static void push_report(struct lg_client *client, const struct push_call *push, struct lg_push_result *result) {
@@ -265,7 +267,7 @@ enum lg_status lg_push_wait(struct lg_client *client, struct lg_push_result *res
         *error = detail;
     push->state = CALL_IDLE;
     client->shared.activity = "training";
-    take_ready(client);
+    client_show_ready(client);
 out:
     pthread_mutex_unlock(&client->mutex);
     return status;
@@ -276,7 +278,9 @@ enum lg_status lg_push(struct lg_client *client, const struct lg_push *push, con
     enum lg_status status = lg_push_start(client, push, gradients, error);
     if (status != LG_OK)
         return status;
-    lg_push_ready(client, 0, client->tensor_count);
+    pthread_mutex_lock(&client->mutex);
+    (void)push_mark(client, 0, client->tensor_count);
+    pthread_mutex_unlock(&client->mutex);
     return lg_push_wait(client, result, error);
 }
 

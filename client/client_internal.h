@@ -1,8 +1,15 @@
-/* Inside liblagoon: what the caller's thread (client.c, client_lease.c) and the client's own thread share.
+/* Inside liblagoon: who may touch what.
  *
- * The client's thread (client_thread.c, client_uplink.c) owns every socket and the session; nobody else touches
- * them. The caller leaves wishes under the mutex and writes to `wake_fd`; the thread takes them, works, and leaves
- * outcomes under the mutex. Neither holds the mutex while it copies tensors or sends. */
+ * Everything in client_io, which is all sockets, the session and what is due when, belongs to whoever holds `drive`.
+ * While the caller waits in a call it drives itself: it sends, polls and receives, and no other thread stands between
+ * it and the wire. At other times the client's own thread drives. It polls without the lock and takes it to work; while
+ * the caller drives, and a moment longer, it rests. ZeroMQ's sockets may change threads so, under a lock.
+ *
+ * A poll sees only what is news on a socket's fd. So whoever polls has left every link quiet before (link.h), and
+ * whoever gives up the lock while the thread polls leaves them quiet too, or wakes it.
+ *
+ * `mutex` guards client_shared: the caller's wishes and their outcomes. It is held for moments only, never while
+ * tensors are copied or sent. `drive` is taken before `mutex`. */
 #ifndef LAGOON_CLIENT_CLIENT_INTERNAL_H
 #define LAGOON_CLIENT_CLIENT_INTERNAL_H
 
@@ -23,8 +30,9 @@ enum {
     CLIENT_CUTS_MAX = WIRE_MARKS_MAX,
     CLIENT_TEXT_BYTES = 256,
     CLIENT_BEAT_MS = 1000,
-    CLIENT_LEAVE_MS = 1000, /* close waits so long for the coordinator's goodbye */
-    CLIENT_POLL_FIXED = 3
+    CLIENT_LEAVE_MS = 1000,          /* close waits so long for the coordinator's goodbye */
+    CLIENT_FDS_FIXED = 1 + LINK_FDS, /* of a poll: wake_fd, the coordinator's, then LINK_FDS for each shard */
+    CLIENT_FDS_MAX = CLIENT_FDS_FIXED + WIRE_SHARDS_MAX * LINK_FDS
 };
 #define CLIENT_NS_PER_MS INT64_C(1000000)
 
@@ -51,13 +59,13 @@ struct push_call {
     size_t unready;             /* tensors */
     struct ready_range *ranges; /* [tensor count] marks on their way to the session */
     size_t range_count, ranges_taken;
-    uint64_t untold_bytes;             /* marked since the client's thread was last woken */
+    uint64_t untold_bytes;             /* marked since the session was last told */
     struct session_push_result result; /* its cuts point to `cuts` */
     uint64_t *cuts;                    /* [CLIENT_CUTS_MAX] */
     struct lg_error outcome;
-    uint64_t ticket; /* the client's thread only */
+    uint64_t ticket; /* under `drive` */
     /* The buffer is the caller's again at 0: one is for the push itself until its outcome is known, one for every frame
-     * that ZeroMQ sends from the buffer. Whoever takes the last wakes the client's thread, which settles the call. */
+     * that ZeroMQ sends from the buffer. Whoever takes the last wakes whoever drives, who settles the call. */
     atomic_uint loans;
     int wake_fd; /* the client's, for ZeroMQ's threads */
 };
@@ -75,8 +83,15 @@ struct report {
     bool sent;                   /* on this connection */
 };
 
+enum thread_state { THREAD_WORKS, THREAD_POLLS, THREAD_RESTS };
+
 /* Guarded by lg_client.mutex. */
 struct client_shared {
+    enum thread_state thread;
+    bool driven;     /* the caller drives, or is about to */
+    uint64_t drives; /* how often it did */
+    bool take_over;  /* the thread is to rest no longer: something is in flight */
+    bool ready_told; /* ready_fd is readable */
     bool joined;
     struct lg_error join_outcome; /* status LG_UNAVAILABLE: still joining */
     struct lg_error ended;        /* status LG_OK: the session lives */
@@ -95,7 +110,7 @@ struct client_shared {
     uint64_t report_order;
     struct lg_progress progress;
     uint64_t coordinator_answers, shard_answers; /* rise with everything that counts as progress */
-    char trouble[CLIENT_TEXT_BYTES];             /* what holds things up, as the client's thread sees it; "" nothing */
+    char trouble[CLIENT_TEXT_BYTES];             /* what holds things up; "" nothing */
     const char *activity;                        /* what the caller is doing, for the beat; static text */
 };
 
@@ -113,7 +128,7 @@ struct ask {
     bool sent;        /* on this connection */
 };
 
-/* The client's thread only. */
+/* Guarded by lg_client.drive. */
 struct client_io {
     struct link coordinator;
     struct shard_link *shards; /* [shard_count], after the join */
@@ -124,15 +139,17 @@ struct client_io {
     uint32_t incarnation;
     struct wire_arena *coordinator_arena, *shard_arena;
     struct net_message in, out;
-    zmq_pollitem_t *items; /* [CLIENT_POLL_FIXED + 2 * shard_count] */
-    uint64_t requests;     /* numbers given out */
+    struct pollfd fds[CLIENT_FDS_MAX]; /* scratch of the caller's polls */
+    int64_t thread_due_ns;             /* the thread polls until then, */
+    uint64_t thread_sockets;           /* and what was open when it began */
+    uint64_t requests;                 /* numbers given out */
     struct ask join, lease, leave;
     int64_t join_ns, lease_ns, report_ns, beat_ns; /* when to ask again */
     int64_t leave_ns;                              /* leaving: until when the goodbye may take; 0: not leaving */
     int64_t silent_ns;                             /* since when an answer is due; 0: none is */
     bool silence_told, lost_told;
     char told[CLIENT_TEXT_BYTES]; /* the last reason for waiting that was logged: once is enough */
-    bool over;                    /* the thread may end */
+    bool over;                    /* the client's thread may end */
     /* calls taken over from the caller */
     bool pulling, pushing[CLIENT_PUSHES];
     bool answered[CLIENT_PUSHES];   /* the outcome is known, but ZeroMQ has not sent the last of the buffer yet */
@@ -157,10 +174,10 @@ struct lg_client {
     struct lg_client_options options; /* texts and tensors point to the copies here */
     struct tensor_spec *own_tensors;  /* what a trainer joined with */
     void *zmq;
-    int wake_fd;  /* to the client's thread */
+    int wake_fd;  /* ends polls */
     int ready_fd; /* to the caller */
     pthread_t thread;
-    /* set by the client's thread before `joined` */
+    /* set before `joined` */
     struct tensor_spec *tensors;
     size_t tensor_count;
     struct config *spec;
@@ -173,35 +190,52 @@ struct lg_client {
     struct gradient_ring ring;             /* made before `joined`, kept until close */
     _Atomic(const char *) transport;
 
-    pthread_mutex_t mutex;
-    pthread_cond_t changed; /* monotonic clock */
-    struct client_shared shared;
+    /* the client's thread only */
+    struct pollfd fds[CLIENT_FDS_MAX];
+
+    pthread_mutex_t drive;
     struct client_io io;
+    pthread_mutex_t mutex;
+    pthread_cond_t rest; /* the client's thread; monotonic clock */
+    struct client_shared shared;
 };
 
 /* client.c */
 int64_t client_now_ns(void);
-void client_wake(struct lg_client *client);
-/* With the mutex held: waits until `over` says so, up to the deadline, which moves on while the counter `progress`
+/* With the mutex held: drives until `over` says so, up to the deadline, which moves on while the counter `progress`
  * (may be NULL) does. LG_OK: over; LG_TIMEOUT: the sentence says what held things up, and `what` was given up. */
 LG_MUST_CHECK enum lg_status client_wait(struct lg_client *client, bool (*over)(const struct lg_client *client),
                                          const uint64_t *progress, const char *what, struct lg_error *error);
 /* With the mutex held: LG_OK, or why the session is over. */
 LG_MUST_CHECK enum lg_status client_ended(const struct lg_client *client, struct lg_error *error);
 
-/* client_thread.c: the thread's main function, and what the session calls. */
-void *client_run(void *client);
+/* client_drive.c: who drives. */
+void *client_run(void *client); /* the thread's main function */
+/* With the mutex held: the caller drives until `over` says so (true), or until the deadline (false). */
+bool client_drive(struct lg_client *client, bool (*over)(const struct lg_client *client), int64_t deadline_ns);
+/* The caller has left a wish: it is carried out as far as that goes at once, or by the thread where that is at work. */
+void client_nudge(struct lg_client *client);
+/* With the mutex held: the same, but all of it is the thread's. */
+void client_delegate(struct lg_client *client);
+/* With the mutex held: ready_fd is readable while an outcome waits to be taken. */
+void client_show_ready(struct lg_client *client);
+
+/* client_turn.c, under `drive`: everything there is to do now, without waiting. */
+void client_turn(struct lg_client *client);
+/* When client_turn is needed next, beside the events. */
+int64_t client_due_ns(struct lg_client *client, int64_t now_ns);
+void client_close_links(struct lg_client *client);
+/* What the session calls. */
 bool client_send(void *client, uint32_t slot, const struct wire_message *message);
 void client_reopen(void *client, uint32_t slot, const char *why);
 /* Ends the session; every call from now on says why. */
 void client_end(struct lg_client *client, enum lg_status status, const char *reason);
-/* Wakes the caller; with the mutex held. */
-void client_notify(struct lg_client *client);
 
-/* client_local.c. Ring and gradient buffers: open before the join is told, free at close. The rest on the client's
- * thread. */
+/* client_local.c. Ring and gradient buffers: open before the join is told, free at close. The rest under `drive`. */
 void client_ring_open(struct lg_client *client);
 void client_ring_free(struct lg_client *client);
+/* Some shard's memory is read in place; anywhere. */
+bool client_shares_memory(const struct lg_client *client);
 /* The shard has said hello and told its Unix socket's name. */
 void client_local_greeted(struct lg_client *client, uint32_t slot, const char *name);
 /* Looks for answers; true while one is awaited. */
@@ -214,7 +248,7 @@ bool client_local_gradients(void *client, uint32_t slot, const float *data);
 bool client_local_version(void *client, uint32_t slot, uint64_t *version);
 enum local_read client_local_read(void *client, uint32_t slot, uint32_t index, float *into, uint64_t *version);
 
-/* client_uplink.c, on the client's thread */
+/* client_uplink.c, under `drive` */
 void uplink_up(struct lg_client *client, int64_t now_ns);
 void uplink_down(struct lg_client *client, bool was_up, int64_t now_ns);
 /* Asks for what is due: join, lease, reports, beat, goodbye. */
@@ -231,7 +265,7 @@ static inline bool uplink_joined(const struct client_io *io) {
 static inline bool uplink_alive(const struct client_io *io) {
     return io->session && session_status(io->session, NULL) == LG_OK;
 }
-/* client_answers.c: takes a message of the coordinator. */
+/* client_answers.c, under `drive`: takes a message of the coordinator. */
 void uplink_receive(struct lg_client *client, const struct wire_message *message, int64_t now_ns);
 
 /* client_join.c: makes the session and the links to the shards from an accepting JOIN_REPLY. */

@@ -43,14 +43,9 @@ static enum lg_status copy_tables(struct lg_client *client, const struct wire_me
 static enum lg_status make_links(struct lg_client *client, const struct wire_join_reply *reply,
                                  struct lg_error *error) {
     struct client_io *io = &client->io;
-    zmq_pollitem_t *items = calloc(CLIENT_POLL_FIXED + 2 * reply->shard_count, sizeof *items);
     io->shards = calloc(reply->shard_count ? reply->shard_count : 1, sizeof *io->shards);
-    if (!items || !io->shards) {
-        free(items);
+    if (!io->shards)
         return lg_fail(error, LG_NO_MEMORY, "no memory for the connections to %zu shards", reply->shard_count);
-    }
-    free(io->items);
-    io->items = items;
     for (uint32_t i = 0; i < reply->shard_count; i++) {
         char endpoint[NET_ENDPOINT_BYTES];
         enum lg_status status = net_endpoint_parse(reply->shards[i].endpoint, false, endpoint, error);

@@ -37,23 +37,24 @@ enum lg_status lg_lease_next(struct lg_client *client, struct lg_lease *lease, s
     if (status == LG_OK && !lease_over(client)) {
         shared->lease_wanted = shared->lease_urgent = shared->lease_waiting = true;
         shared->activity = "waiting for a lease";
-        client_wake(client);
         status = client_wait(client, lease_over, &shared->coordinator_answers, "waiting for a lease", error);
         shared->activity = "training";
         shared->lease_waiting = false;
     }
     if (status == LG_OK)
         status = client_ended(client, error);
-    if (status == LG_OK) {
+    if (status == LG_OK)
         take_lease(client, lease);
-        client_wake(client);
-    }
+    bool ask = status == LG_OK && shared->lease_wanted;
+    client_show_ready(client);
     pthread_mutex_unlock(&client->mutex);
+    if (ask)
+        client_nudge(client);
     return status;
 }
 
-/* Leaves the report with the client's thread, which repeats it until the coordinator has acknowledged it: training goes
- * on while the coordinator is away. Waits only while too many are unacknowledged. */
+/* Leaves the report with the client, which repeats it until the coordinator has acknowledged it: training goes on while
+ * the coordinator is away. Waits only while too many are unacknowledged. */
 static enum lg_status report_add(struct lg_client *client, const struct wire_message *message, struct lg_error *error) {
     struct client_shared *shared = &client->shared;
     pthread_mutex_lock(&client->mutex);
@@ -66,8 +67,9 @@ static enum lg_status report_add(struct lg_client *client, const struct wire_mes
         shared->reports[i] = (struct report){.used = true, .order = ++shared->report_order, .message = *message};
         break;
     }
+    client_show_ready(client);
     pthread_mutex_unlock(&client->mutex);
-    client_wake(client);
+    client_nudge(client);
     return status;
 }
 

@@ -97,6 +97,11 @@ const char *lg_client_transport(const struct lg_client *client) {
     return atomic_load(&client->transport);
 }
 
+bool client_shares_memory(const struct lg_client *client) {
+    const char *transport = atomic_load(&client->transport);
+    return strcmp(transport, "shm") == 0 || strcmp(transport, "mixed") == 0;
+}
+
 void client_local_greeted(struct lg_client *client, uint32_t slot, const char *name) {
     struct client_io *io = &client->io;
     struct local_link *local = &io->shards[slot].local;

@@ -25,7 +25,7 @@ static bool uplink_send(struct client_io *io, const struct wire_message *message
         log_warn("no-memory", "no memory for a %s message; trying again", wire_kind_name(message->kind));
         return false;
     }
-    if (net_send(io->coordinator.socket, &io->out) != LG_OK)
+    if (link_send(&io->coordinator, &io->out) != LG_OK)
         return false;
     if (io->silent_ns == 0)
         io->silent_ns = now_ns;

@@ -8,6 +8,8 @@ enum { REST_LEAST_MS = 50, REST_MOST_MS = 1000, REOPEN_MS = 500, ATTEMPT_MS = 70
 
 void link_init(struct link *link, void *zmq, const char *endpoint) {
     *link = (struct link){.zmq = zmq, .backoff_ms = REST_LEAST_MS};
+    link->fd = link->monitor_fd = -1;
+    link->quiet = link->monitor_quiet = true;
     snprintf(link->endpoint, sizeof link->endpoint, "%s", endpoint);
 }
 
@@ -15,6 +17,8 @@ void link_deinit(struct link *link) {
     net_monitor_close(&link->monitor);
     net_socket_close(link->socket);
     link->socket = NULL;
+    link->fd = link->monitor_fd = -1;
+    link->quiet = link->monitor_quiet = true;
 }
 
 static void rest(struct link *link, int64_t now_ns) {
@@ -44,6 +48,10 @@ static enum link_change attempt(struct link *link, int64_t now_ns) {
         rest(link, now_ns);
         return LINK_CHANGE_FAILED;
     }
+    link->opened++;
+    link->fd = net_fd(link->socket);
+    link->monitor_fd = net_fd(link->monitor.socket);
+    link->quiet = link->monitor_quiet = false;
     link->state = LINK_CONNECTING;
     link->until_ns = now_ns + ATTEMPT_MS * NS_PER_MS;
     return LINK_CHANGE_NONE;
@@ -62,6 +70,7 @@ enum link_change link_events(struct link *link, int64_t now_ns) {
     for (;;) {
         switch (link->monitor.socket ? net_monitor_next(&link->monitor) : NET_EVENT_NONE) {
         case NET_EVENT_NONE:
+            link->monitor_quiet = true;
             return LINK_CHANGE_NONE;
         case NET_EVENT_UP:
             if (link->state != LINK_CONNECTING)
@@ -77,6 +86,29 @@ enum link_change link_events(struct link *link, int64_t now_ns) {
         }
         }
     }
+}
+
+enum lg_status link_send(struct link *link, struct net_message *message) {
+    link->quiet = false;
+    return net_send(link->socket, message);
+}
+
+enum lg_status link_receive(struct link *link, struct net_message *message) {
+    enum lg_status status = net_receive(link->socket, message);
+    link->quiet = status == LG_UNAVAILABLE;
+    return status;
+}
+
+void link_watch(const struct link *link, struct pollfd fds[LINK_FDS]) {
+    fds[0] = (struct pollfd){.fd = link->fd, .events = POLLIN};
+    fds[1] = (struct pollfd){.fd = link->monitor_fd, .events = POLLIN};
+}
+
+void link_polled(struct link *link, const struct pollfd fds[LINK_FDS]) {
+    if (fds[0].revents && fds[0].fd == link->fd)
+        link->quiet = false;
+    if (fds[1].revents && fds[1].fd == link->monitor_fd)
+        link->monitor_quiet = false;
 }
 
 int64_t link_next_ns(const struct link *link) {

@@ -98,6 +98,12 @@ enum lg_status net_connect(void *socket, const char *endpoint, struct lg_error *
     return LG_OK;
 }
 
+int net_fd(void *socket) {
+    int fd = -1;
+    size_t bytes = sizeof fd;
+    return zmq_getsockopt(socket, ZMQ_FD, &fd, &bytes) == 0 ? fd : -1;
+}
+
 /* ---- messages */
 
 void net_message_clear(struct net_message *message) {

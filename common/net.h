@@ -50,6 +50,10 @@ LG_MUST_CHECK enum lg_status net_bind(void *socket, const char *endpoint, char a
  * read. Use a monitor to learn of the connection. */
 LG_MUST_CHECK enum lg_status net_connect(void *socket, const char *endpoint, struct lg_error *error);
 
+/* The fd that becomes readable when `socket` may have something to take; -1 on failure. It tells of news only: after a
+ * send, or a receive that brought something, net_receive must have said LG_UNAVAILABLE before anyone relies on it. */
+int net_fd(void *socket);
+
 /* ---- messages */
 
 /* A whole multipart message. A zeroed struct is empty. About 17 KiB: keep one per socket, not one per message. */

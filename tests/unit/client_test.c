@@ -258,6 +258,27 @@ START_TEST(the_fd_and_buffers_that_are_remembered) {
 }
 END_TEST
 
+/* No call waits, so the client's own thread finishes what the caller has begun, also right after calls that did wait.
+ */
+START_TEST(a_push_is_settled_while_the_caller_computes) {
+    struct lg_error error = {0};
+    start_job(0, 8);
+    struct pollfd fd = {.fd = lg_client_fd(client), .events = POLLIN};
+    fill(gradients, 1);
+    for (int i = 1; i <= 20; i++) {
+        must(lg_pull(client, parameters, &error), &error);
+        ck_assert_int_eq(poll(&fd, 1, 0), 0);
+        must(lg_push_start(client, &(struct lg_push){.samples = 1}, gradients, &error), &error);
+        for (size_t tensor = 3; tensor-- > 0;)
+            lg_push_ready(client, tensor, 1);
+        ck_assert_int_eq(poll(&fd, 1, 20000), 1);
+        ck_assert(fake_value(cluster, 0) == 100 - (float)i && fake_value(cluster, 1) == 100 - (float)i);
+        must(lg_push_wait(client, NULL, &error), &error);
+        ck_assert_int_eq(poll(&fd, 1, 0), 0);
+    }
+}
+END_TEST
+
 START_TEST(cuts_of_a_lease_and_of_a_push_come_through) {
     struct lg_error error = {0};
     struct fake_knobs *knobs = fake_lock(cluster);
@@ -639,6 +660,7 @@ int main(void) {
     tcase_add_test(tests, a_pull_brings_what_the_push_before_it_did);
     tcase_add_test(tests, a_push_brings_the_values_back_in_the_same_round_trip);
     tcase_add_test(tests, the_fd_and_buffers_that_are_remembered);
+    tcase_add_test(tests, a_push_is_settled_while_the_caller_computes);
     tcase_add_test(tests, cuts_of_a_lease_and_of_a_push_come_through);
     tcase_add_test(tests, a_push_that_is_not_finite_fails_with_the_reason);
     tcase_add_test(tests, observers_take_the_jobs_tensors_and_only_pull);

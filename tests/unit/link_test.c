@@ -128,6 +128,58 @@ START_TEST(a_reopened_link_rests_longer) {
 }
 END_TEST
 
+/* Takes one message at the server and sends it back. */
+static void echo(void) {
+    struct net_message message = {0};
+    zmq_pollitem_t item = {.socket = server, .events = ZMQ_POLLIN};
+    ck_assert_int_eq(zmq_poll(&item, 1, 20000), 1);
+    ck_assert_int_eq(net_receive(server, &message), LG_OK);
+    ck_assert_int_eq(net_send(server, &message), LG_OK);
+}
+
+START_TEST(a_quiet_link_tells_by_its_fds) {
+    struct pollfd fds[LINK_FDS];
+    struct net_message message = {0};
+    come_up();
+    ck_assert(!link_is_quiet(&link_));
+    ck_assert_int_eq(link_events(&link_, now), LINK_CHANGE_NONE);
+    for (int i = 0; i < 100; i++) {
+        ck_assert_int_eq(net_message_add(&message, &i, sizeof i), LG_OK);
+        ck_assert_int_eq(link_send(&link_, &message), LG_OK);
+        ck_assert(!link_is_quiet(&link_)); /* the answer may be there already, and the fd says nothing */
+        bool echoed = i % 2;
+        if (echoed)
+            echo();
+        while (link_receive(&link_, &message) == LG_UNAVAILABLE) {
+            ck_assert(link_is_quiet(&link_));
+            if (!echoed)
+                echo();
+            echoed = true;
+            link_watch(&link_, fds);
+            do
+                ck_assert_int_ge(poll(fds, LINK_FDS, 20000), 1);
+            while (!fds[0].revents);
+            link_polled(&link_, fds);
+            ck_assert(!link_is_quiet(&link_));
+        }
+        net_message_clear(&message);
+    }
+}
+END_TEST
+
+START_TEST(a_stopped_link_stays_so) {
+    come_up();
+    link_stop(&link_);
+    ck_assert_ptr_null(link_.socket);
+    ck_assert(link_is_quiet(&link_));
+    now += 3600000 * MS;
+    ck_assert_int_eq(link_tick(&link_, now), LINK_CHANGE_NONE);
+    ck_assert_int_eq(link_events(&link_, now), LINK_CHANGE_NONE);
+    ck_assert_ptr_null(link_.socket);
+    ck_assert_int_eq(link_next_ns(&link_), INT64_MAX);
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("link");
     TCase *tests = tcase_create("link");
@@ -137,6 +189,8 @@ int main(void) {
     tcase_add_test(tests, rests_grow_while_nobody_is_there);
     tcase_add_test(tests, an_attempt_without_an_answer_is_given_up);
     tcase_add_test(tests, a_reopened_link_rests_longer);
+    tcase_add_test(tests, a_quiet_link_tells_by_its_fds);
+    tcase_add_test(tests, a_stopped_link_stays_so);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

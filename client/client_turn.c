@@ -1,5 +1,5 @@
-/* The client's own thread: takes the caller's wishes, drives the session and the talk with the coordinator, waits for
- * events, and leaves outcomes. It alone owns the sockets and the session. */
+/* A turn of the client's work, by whoever drives: takes the caller's wishes, drives the session and the talk with the
+ * coordinator, receives what has come, and leaves outcomes. Nothing here waits. */
 #include "client/client_internal.h"
 #include "proto/wire_net.h"
 
@@ -49,7 +49,7 @@ bool client_send(void *context, uint32_t slot, const struct wire_message *messag
     if (status != LG_OK)
         net_message_clear(out);
     else
-        status = net_send(shard->link.socket, out);
+        status = link_send(&shard->link, out);
     shard->unsent = status != LG_OK;
     return status == LG_OK;
 }
@@ -70,11 +70,6 @@ void client_reopen(void *context, uint32_t slot, const char *why) {
 
 /* ---- outcomes */
 
-void client_notify(struct lg_client *client) {
-    pthread_cond_broadcast(&client->changed);
-    (void)eventfd_write(client->ready_fd, 1);
-}
-
 void client_end(struct lg_client *client, enum lg_status status, const char *reason) {
     session_end(client->io.session, status, reason);
 }
@@ -88,7 +83,6 @@ static void settle_pull(struct lg_client *client) {
     pthread_mutex_lock(&client->mutex);
     client->shared.pull.outcome = outcome;
     client->shared.pull.state = CALL_DONE;
-    client_notify(client);
     pthread_mutex_unlock(&client->mutex);
 }
 
@@ -100,7 +94,6 @@ static void finish_push(struct lg_client *client, size_t index) {
     client->io.answered[index] = false;
     pthread_mutex_lock(&client->mutex);
     push->state = CALL_DONE;
-    client_notify(client);
     pthread_mutex_unlock(&client->mutex);
 }
 
@@ -121,22 +114,20 @@ static void settle_push(struct lg_client *client, size_t index) {
     atomic_fetch_sub_explicit(&push->loans, 1, memory_order_relaxed);
 }
 
-/* Tells the caller that the session is over, once. */
+/* Tells the caller that the session is over, once, and closes the connections to the shards: so what ZeroMQ still has
+ * of the caller's buffers comes back. */
 static void settle_end(struct lg_client *client) {
+    struct client_io *io = &client->io;
     struct lg_error end = {0};
-    if (session_status(client->io.session, &end) == LG_OK)
+    if (io->shards_closed || session_status(io->session, &end) == LG_OK)
         return;
-    for (uint32_t i = 0; i < client->io.shard_count && !client->io.shards_closed; i++)
-        link_stop(&client->io.shards[i].link); /* what ZeroMQ still has of the caller's buffers comes back */
-    client->io.shards_closed = true;
+    for (uint32_t i = 0; i < io->shard_count; i++)
+        link_stop(&io->shards[i].link);
+    io->shards_closed = true;
     pthread_mutex_lock(&client->mutex);
-    bool news = client->shared.ended.status == LG_OK;
     client->shared.ended = end;
-    if (news)
-        client_notify(client);
     pthread_mutex_unlock(&client->mutex);
-    if (news)
-        log_warn("session-over", "the session is over: %s", end.message);
+    log_warn("session-over", "the session is over: %s", end.message);
 }
 
 static void settle_calls(struct lg_client *client) {
@@ -209,7 +200,6 @@ static void fail_push(struct lg_client *client, size_t index, const struct lg_er
     pthread_mutex_lock(&client->mutex);
     push->outcome = *error;
     push->state = CALL_DONE;
-    client_notify(client);
     pthread_mutex_unlock(&client->mutex);
 }
 
@@ -324,7 +314,7 @@ static void drain_coordinator(struct lg_client *client, int64_t now_ns) {
     for (int i = 0; i < RECEIVE_BUDGET && socket && io->coordinator.socket == socket; i++) {
         struct wire_message message;
         struct lg_error error = {0};
-        enum lg_status status = net_receive(socket, &io->in);
+        enum lg_status status = link_receive(&io->coordinator, &io->in);
         if (status == LG_UNAVAILABLE || status == LG_IO)
             return;
         if (status == LG_OK)
@@ -343,7 +333,7 @@ static void drain_shard(struct lg_client *client, uint32_t slot, int64_t now_ns)
     for (int i = 0; i < RECEIVE_BUDGET && socket && link->socket == socket; i++) {
         struct wire_message message;
         struct lg_error error = {0};
-        enum lg_status status = net_receive(socket, &io->in);
+        enum lg_status status = link_receive(link, &io->in);
         if (status == LG_UNAVAILABLE || status == LG_IO)
             return;
         if (status == LG_OK)
@@ -360,21 +350,7 @@ static void drain_shard(struct lg_client *client, uint32_t slot, int64_t now_ns)
     }
 }
 
-/* A link's two places among the items: its socket and its monitor; unused ones watch for nothing. */
-static void watch(const struct lg_client *client, zmq_pollitem_t *items, const struct link *link) {
-    void *sockets[] = {link->socket, link->monitor.socket};
-    for (size_t i = 0; i < 2; i++)
-        items[i] = (zmq_pollitem_t){
-            .socket = sockets[i], .fd = sockets[i] ? 0 : client->wake_fd, .events = sockets[i] ? ZMQ_POLLIN : 0};
-}
-
-/* True when the item fired and its socket is still the link's. */
-static bool fired(const zmq_pollitem_t *item, const void *socket) {
-    return (item->revents & ZMQ_POLLIN) && socket && item->socket == socket;
-}
-
-/* Milliseconds until something is due without an event. */
-static long wait_ms(struct lg_client *client, int64_t now_ns) {
+int64_t client_due_ns(struct lg_client *client, int64_t now_ns) {
     struct client_io *io = &client->io;
     int64_t due = now_ns + IDLE_MS * CLIENT_NS_PER_MS;
     bool busy = io->pulling || io->pushing[0] || io->pushing[1];
@@ -393,61 +369,42 @@ static long wait_ms(struct lg_client *client, int64_t now_ns) {
         due = now_ns + tick_ns;
     if (io->local_waiting && due > now_ns + LOCAL_RETRY_MS * CLIENT_NS_PER_MS)
         due = now_ns + LOCAL_RETRY_MS * CLIENT_NS_PER_MS;
-    return due <= now_ns ? 0 : (long)((due - now_ns) / CLIENT_NS_PER_MS) + 1;
+    return due;
 }
 
 /* Messages are taken before the news that their connection is gone. */
-static void receive_all(struct lg_client *client, uint32_t shard_count, int64_t now_ns) {
+static void receive_all(struct lg_client *client, int64_t now_ns) {
     struct client_io *io = &client->io;
-    for (uint32_t i = 0; i < shard_count; i++) {
-        const zmq_pollitem_t *items = &io->items[CLIENT_POLL_FIXED + 2 * i];
+    for (uint32_t i = 0; i < io->shard_count; i++) {
         struct link *link = &io->shards[i].link;
-        if (fired(&items[0], link->socket))
+        if (!link->quiet)
             drain_shard(client, i, now_ns);
-        if (fired(&items[1], link->monitor.socket))
+        if (!link->monitor_quiet)
             shard_change(client, i, link_events(link, now_ns), now_ns);
     }
-    bool talk = fired(&io->items[1], io->coordinator.socket), news = io->items[2].revents & ZMQ_POLLIN;
-    if (talk) /* may make room for shards: the items are not looked at after it */
+    if (!io->coordinator.quiet)
         drain_coordinator(client, now_ns);
-    if (news)
+    if (!io->coordinator.monitor_quiet)
         uplink_change(client, link_events(&io->coordinator, now_ns), now_ns);
 }
 
-static void wait_and_receive(struct lg_client *client) {
+void client_turn(struct lg_client *client) {
     struct client_io *io = &client->io;
-    uint32_t shard_count = io->session ? io->shard_count : 0;
-    io->items[0] = (zmq_pollitem_t){.fd = client->wake_fd, .events = ZMQ_POLLIN};
-    watch(client, &io->items[1], &io->coordinator);
-    for (uint32_t i = 0; i < shard_count; i++)
-        watch(client, &io->items[CLIENT_POLL_FIXED + 2 * i], &io->shards[i].link);
-    int count = CLIENT_POLL_FIXED + 2 * (int)shard_count;
-    if (zmq_poll(io->items, count, wait_ms(client, client_now_ns())) < 0)
-        return; /* interrupted */
-    eventfd_t wakes;
-    if (io->items[0].revents & ZMQ_POLLIN)
-        (void)eventfd_read(client->wake_fd, &wakes);
-    receive_all(client, shard_count, client_now_ns());
+    int64_t now_ns = client_now_ns();
+    take_wishes(client, now_ns);
+    ticks(client, now_ns);
+    receive_all(client, now_ns);
+    settle_calls(client);
+    look_for_trouble(client, now_ns);
+    if (io->leave_ns != 0 && (now_ns >= io->leave_ns || io->coordinator.state != LINK_UP))
+        io->over = true;
 }
 
-void *client_run(void *context) {
-    struct lg_client *client = context;
+void client_close_links(struct lg_client *client) {
     struct client_io *io = &client->io;
-    while (!io->over) {
-        int64_t now_ns = client_now_ns();
-        take_wishes(client, now_ns);
-        ticks(client, now_ns);
-        settle_calls(client);
-        look_for_trouble(client, now_ns);
-        if (io->leave_ns != 0 && (now_ns >= io->leave_ns || io->coordinator.state != LINK_UP))
-            io->over = true;
-        if (!io->over)
-            wait_and_receive(client);
-    }
     link_deinit(&io->coordinator);
-    for (uint32_t i = 0; i < io->shard_count; i++)
+    for (uint32_t i = 0; i < io->shard_count; i++) {
         link_deinit(&io->shards[i].link);
-    for (uint32_t i = 0; i < io->shard_count; i++)
         local_link_deinit(&io->shards[i].local);
-    return NULL;
+    }
 }
