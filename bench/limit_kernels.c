@@ -54,8 +54,10 @@ static int run(int fd, const void *context) {
     (void)process_say(fd, &report);
     for (uint64_t number = 1; process_next(fd, &order);) {
         const struct updater *updater;
-        if (updater_find(limit_kernel_names[order.what], &updater, &error) != LG_OK)
-            return process_say_error(fd, &error) ? EXIT_FAILURE : EXIT_FAILURE;
+        if (updater_find(limit_kernel_names[order.what], &updater, &error) != LG_OK) {
+            (void)process_say_error(fd, &error);
+            return EXIT_FAILURE;
+        }
         report.began_s = process_now_s();
         for (uint32_t i = 0; i < order.count; i++)
             step(&arrays, updater, isa, number++);
