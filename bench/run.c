@@ -136,6 +136,8 @@ static enum lg_status measure(struct group *group, const struct probe_plan *plan
     if (group_filter(group, options->filter)) {
         if (options->table)
             fprintf(options->table, "%s\n", group->name);
+        if (options->table)
+            fflush(options->table);
         status = group_run(group, plan, &result->figures, &result->omissions, error);
         tell((void *)options, "");
         if (options->table)
