@@ -14,6 +14,13 @@ static const struct option options[] = {
     {"dataset.kind", OPTION_STRING, AT(dataset), "glyphs", 0, 0, NULL, NULL, "dataset, see `lagoon help datasets`"},
     {"train.batch", OPTION_INT, AT(batch), "32", 1, 65536, NULL, "samples", "samples in one trainer's step"},
     {"train.epochs", OPTION_INT, AT(epochs), "1", 1, 100000, NULL, NULL, "passes over the training split"},
+    {"train.pipeline", OPTION_INT, AT(pipeline), "1", 1, 2, NULL, "steps",
+     "how far ahead a trainer asks for parameters: 1: each step computes from what its last push made of them; 2: from "
+     "what the push before that did, so that no step waits for the shards, and pushes are one step more stale"},
+    {"train.push_pull", OPTION_CHOICE, AT(push_pull), "auto", 0, 0, "auto|yes|no", NULL,
+     "in a pipeline of 1: whether pushes bring the parameters back in the same round trip, which takes less time over "
+     "a "
+     "network and makes pushes more stale, or a pull follows; auto: over TCP they do"},
     {"train.clip", OPTION_CHOICE, AT(clip), "none", 0, 0, "none|tensor|global", NULL,
      "gradient clipping by norm, per tensor or over all of them; `global` waits for the whole backward pass before the "
      "first push"},

@@ -115,6 +115,14 @@ void model_initialise(const struct model *model, uint64_t seed, float *parameter
     model->kind->initialise(model, seed, parameters);
 }
 
+void model_use_parameters(struct model *model, float *parameters) {
+    model->parameters = parameters;
+}
+
+void model_use_gradients(struct model *model, float *gradients) {
+    model->gradients = gradients;
+}
+
 static enum lg_status numbers_check(const int32_t *numbers, size_t count, uint32_t bound, const char *what,
                                     struct lg_error *error) {
     uint32_t most = 0;

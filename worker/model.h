@@ -1,9 +1,10 @@
 /* Models: each written once against the device interface (gpu/device.h). One file under worker/models/ and one line in
  * model.def add one.
  *
- * A model owns its parameters and gradients on its device, each one flat f32 buffer in tensor-table order
- * (common/tensor.h). The trainer's step is: read batch -> pull into parameters -> model_forward -> model_backward
- * (gradients become ready tensor by tensor, last layer first) -> push. Not thread-safe. */
+ * A model has its parameters and gradients on its device, each one flat f32 buffer in tensor-table order
+ * (common/tensor.h): its own, or others that it is told to use. The trainer's step is: read batch -> pull into
+ * parameters -> model_forward -> model_backward (gradients become ready tensor by tensor, last layer first) -> push.
+ * Not thread-safe. */
 #ifndef LAGOON_WORKER_MODEL_H
 #define LAGOON_WORKER_MODEL_H
 
@@ -55,7 +56,8 @@ struct model {
     struct tensor_spec *tensors; /* owned */
     size_t tensor_count;
     uint64_t elements;             /* total */
-    float *parameters, *gradients; /* device memory, flat, `elements` each; host memory on the CPU device */
+    float *parameters, *gradients; /* device memory, flat, `elements` each; host memory on the CPU device. Kinds look
+                                    * here at every use */
 };
 
 const struct model_kind *const *model_kinds(size_t *count);
@@ -68,6 +70,10 @@ LG_MUST_CHECK enum lg_status model_create(struct config *config, const struct da
                                           uint32_t batch_max, struct model **out, struct lg_error *error);
 void model_destroy(struct model *model);
 void model_initialise(const struct model *model, uint64_t seed, float *parameters);
+/* From the next forward on it computes from `parameters`, from the next backward on it writes to `gradients`: flat, of
+ * `elements`, device memory aligned to 64 bytes, the caller's. */
+void model_use_parameters(struct model *model, float *parameters);
+void model_use_gradients(struct model *model, float *gradients);
 LG_MUST_CHECK enum lg_status model_forward(struct model *model, const struct batch *batch, struct model_result *result,
                                            struct lg_error *error);
 LG_MUST_CHECK enum lg_status model_backward(struct model *model, model_gradient_fn *ready, void *context,

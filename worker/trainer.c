@@ -86,7 +86,7 @@ static enum lg_status join(struct trainer *trainer, struct lg_error *error) {
     trainer_stop_idle(true);
     enum lg_status status = lg_client_open(&options, &trainer->client, error);
     trainer_stop_idle(false);
-    return status;
+    return status == LG_OK ? trainer_step_join(trainer, error) : status;
 }
 
 /* ---- working */

@@ -8,27 +8,11 @@
 #include "common/log.h"
 #include "worker/trainer_stop.h"
 
-/* ---- buffers */
-
-static enum lg_status make_buffers(struct trainer *trainer, struct lg_error *error) {
-    const struct model *model = trainer->model;
-    trainer->parameters = model->parameters;
-    trainer->gradients = model->gradients;
-    if (trainer->device->host_memory)
-        return LG_OK;
-    trainer->staging = calloc(2 * model->elements, sizeof *trainer->staging);
-    trainer->stream = trainer->device->ops->stream_open(trainer->device);
-    trainer->parameters = trainer->staging;
-    trainer->gradients = trainer->staging ? trainer->staging + model->elements : NULL;
-    if (!trainer->staging || !trainer->stream)
-        return lg_fail(error, LG_NO_MEMORY, "no memory for %" PRIu64 " parameters between host and device",
-                       model->elements);
-    return LG_OK;
-}
+/* ---- life */
 
 enum lg_status trainer_step_init(struct trainer *trainer, struct lg_error *error) {
     const struct model *model = trainer->model;
-    enum lg_status status = make_buffers(trainer, error);
+    enum lg_status status = trainer_buffers_init(&trainer->buffers, trainer->model, error);
     if (status != LG_OK)
         return status;
     trainer->offsets = malloc((model->tensor_count + 1) * sizeof *trainer->offsets);
@@ -41,32 +25,16 @@ enum lg_status trainer_step_init(struct trainer *trainer, struct lg_error *error
     return LG_OK;
 }
 
+enum lg_status trainer_step_join(struct trainer *trainer, struct lg_error *error) {
+    return trainer_buffers_join(&trainer->buffers, trainer->client, (size_t)trainer->job.pipeline, error);
+}
+
 void trainer_step_deinit(struct trainer *trainer) {
-    if (trainer->stream)
-        trainer->device->ops->stream_close(trainer->stream);
-    free(trainer->staging);
+    trainer_buffers_deinit(&trainer->buffers);
     free(trainer->offsets);
     free(trainer->indices);
     batch_deinit(&trainer->batch);
     range_queue_deinit(&trainer->ranges);
-}
-
-/* Host to device, where they are apart. */
-static enum lg_status upload_parameters(struct trainer *trainer, struct lg_error *error) {
-    const struct model *model = trainer->model;
-    if (!trainer->staging)
-        return LG_OK;
-    trainer->device->ops->upload(trainer->stream, model->elements * sizeof(float), trainer->parameters,
-                                 model->parameters);
-    return trainer->device->ops->synchronize(trainer->stream, error);
-}
-
-static enum lg_status download_gradients(struct trainer *trainer, uint64_t from, uint64_t to, struct lg_error *error) {
-    if (!trainer->staging)
-        return LG_OK;
-    trainer->device->ops->download(trainer->stream, (to - from) * sizeof(float), trainer->model->gradients + from,
-                                   trainer->gradients + from);
-    return trainer->device->ops->synchronize(trainer->stream, error);
 }
 
 /* ---- the parts of a step */
@@ -77,8 +45,8 @@ static void count_communication(struct trainer *trainer, uint64_t since_ns) {
 
 static enum lg_status start_pull(struct trainer *trainer, struct lg_error *error) {
     uint64_t start_ns = meter_clock_ns();
-    enum lg_status status = lg_pull_start(trainer->client, trainer->parameters, error);
-    trainer->pulling = status == LG_OK;
+    enum lg_status status = lg_pull_start(trainer->client, trainer->buffers.ahead, error);
+    trainer->ahead = status == LG_OK ? AHEAD_PULLED : AHEAD_NOTHING;
     count_communication(trainer, start_ns);
     return status;
 }
@@ -86,27 +54,43 @@ static enum lg_status start_pull(struct trainer *trainer, struct lg_error *error
 static enum lg_status finish_pull(struct trainer *trainer, struct lg_error *error) {
     uint64_t start_ns = meter_clock_ns();
     enum lg_status status = lg_pull_wait(trainer->client, error);
-    trainer->pulling = false;
+    trainer->ahead = status == LG_OK ? AHEAD_THERE : AHEAD_NOTHING;
     count_communication(trainer, start_ns);
-    return status == LG_OK ? upload_parameters(trainer, error) : status;
+    return status;
 }
 
-/* Waits until the shards have taken the last push; a batch that straddles marks goes back to be done in pieces. */
+/* Waits until the shards have taken the oldest push; a batch that straddles marks goes back to be done in pieces. */
 static enum lg_status settle(struct trainer *trainer, struct lg_error *error) {
-    struct lg_push_result result;
+    struct lg_push_result result = {0};
+    struct sample_range range = trainer->flying[0];
     size_t cut_count = 0;
     uint64_t start_ns = meter_clock_ns();
-    if (!trainer->pushing)
-        return LG_OK;
-    trainer->pushing = false;
+    memmove(trainer->flying, trainer->flying + 1, --trainer->flying_count * sizeof *trainer->flying);
     enum lg_status status = lg_push_wait(trainer->client, &result, error);
     count_communication(trainer, start_ns);
+    if (trainer->ahead == AHEAD_PUSHED && trainer->flying_count == 0)
+        trainer->ahead = AHEAD_THERE;
     if (status != LG_OK || result.cut_count == 0)
         return status;
     const uint64_t *cuts = lg_push_cuts(trainer->client, &cut_count);
     log_info("batch-cut", "samples [%" PRIu64 ", %" PRIu64 ") were applied in part before: doing them in pieces",
-             trainer->pushed.first, trainer->pushed.end);
-    return range_queue_put(&trainer->ranges, trainer->pushed.first, trainer->pushed.end, cuts, cut_count, error);
+             range.first, range.end);
+    return range_queue_put(&trainer->ranges, range.first, range.end, cuts, cut_count, error);
+}
+
+/* Until at most `most` pushes are unsettled. */
+static enum lg_status settle_down_to(struct trainer *trainer, size_t most, struct lg_error *error) {
+    enum lg_status status = LG_OK;
+    while (status == LG_OK && trainer->flying_count > most)
+        status = settle(trainer, error);
+    return status;
+}
+
+/* What was asked for ahead is computed from now. */
+static enum lg_status take_parameters(struct trainer *trainer, struct lg_error *error) {
+    enum lg_status status = trainer->ahead == AHEAD_PULLED ? finish_pull(trainer, error) : LG_OK;
+    trainer->ahead = AHEAD_NOTHING;
+    return status == LG_OK ? trainer_buffers_adopt(&trainer->buffers, error) : status;
 }
 
 /* Counts as computing: for drawn datasets it is the larger part of small models' work. */
@@ -149,12 +133,22 @@ static void on_gradients(void *context, size_t first, size_t count) {
     struct trainer *trainer = announcement->trainer;
     const uint64_t *offsets = trainer->offsets;
     if (announcement->status == LG_OK)
-        announcement->status = download_gradients(trainer, offsets[first], offsets[first + count], announcement->error);
+        announcement->status =
+            trainer_buffers_download(&trainer->buffers, offsets[first], offsets[first + count], announcement->error);
     if (announcement->status != LG_OK || trainer->clip == CLIP_GLOBAL)
         return;
     for (size_t i = first; trainer->clip == CLIP_TENSOR && i < first + count; i++)
-        clip_to_norm(trainer->gradients + offsets[i], offsets[i + 1] - offsets[i], trainer->job.clip_norm);
+        clip_to_norm(trainer->buffers.gradients + offsets[i], offsets[i + 1] - offsets[i], trainer->job.clip_norm);
     lg_push_ready(trainer->client, first, count);
+}
+
+/* True where the push brings the next step's parameters. They start to come back while earlier layers are still being
+ * computed, both directions of a network at once, but those of the last layers are older than a pull's would be: so it
+ * does not pay on the same host. */
+static bool brings_parameters(const struct trainer *trainer) {
+    if (trainer->job.pipeline > 1 || trainer->ranges.count == 0 || strcmp(trainer->job.push_pull, "no") == 0)
+        return false;
+    return strcmp(trainer->job.push_pull, "yes") == 0 || strcmp(lg_client_transport(trainer->client), "tcp") == 0;
 }
 
 /* Backward pass and push in one: tensors go out while earlier layers are still being computed. */
@@ -162,6 +156,7 @@ static enum lg_status backward_and_push(struct trainer *trainer, const struct lg
                                         struct sample_range range, struct lg_error *error) {
     const struct model *model = trainer->model;
     struct announcement announcement = {trainer, LG_OK, error};
+    trainer_buffers_turn(&trainer->buffers);
     const struct lg_push push = {
         .samples = range.end - range.first,
         .lease = lease->lease,
@@ -170,18 +165,21 @@ static enum lg_status backward_and_push(struct trainer *trainer, const struct lg
         .first = range.first,
         .end = range.end,
         .local_steps = 1,
+        .computed_from = trainer->buffers.parameters,
+        .parameters = brings_parameters(trainer) ? trainer->buffers.ahead : NULL,
     };
-    enum lg_status status = lg_push_start(trainer->client, &push, trainer->gradients, error);
+    enum lg_status status = lg_push_start(trainer->client, &push, trainer->buffers.gradients, error);
     if (status != LG_OK)
         return status;
-    trainer->pushing = true;
-    trainer->pushed = range;
+    trainer->flying[trainer->flying_count++] = range;
+    if (push.parameters)
+        trainer->ahead = AHEAD_PUSHED;
     uint64_t start_ns = meter_clock_ns();
     status = model_backward(trainer->model, on_gradients, &announcement, error);
     if (status == LG_OK)
         status = announcement.status;
     if (status == LG_OK && trainer->clip == CLIP_GLOBAL) {
-        clip_to_norm(trainer->gradients, model->elements, trainer->job.clip_norm);
+        clip_to_norm(trainer->buffers.gradients, model->elements, trainer->job.clip_norm);
         lg_push_ready(trainer->client, 0, model->tensor_count);
     }
     trainer->backward_ns = meter_clock_ns() - start_ns;
@@ -208,29 +206,40 @@ static enum lg_status forward(struct trainer *trainer, struct model_result *resu
     return status;
 }
 
-/* ---- the step
- *
- * The push of a step is waited for only after the pull of the next one has been asked for and the next batch has been
- * read: connections keep their order, so that pull sees this trainer's own push. */
+/* ---- the step */
+
+/* At a depth of 1 a step's parameters have the step before in them: they come back with its push, or behind it, while
+ * the next batch is read. Else they are asked for before the step before computes, so that nothing waits for them, and
+ * lack it. */
+static enum lg_status read_batch_and_parameters(struct trainer *trainer, uint64_t epoch, struct sample_range range,
+                                                struct lg_error *error) {
+    enum lg_status status = trainer->ahead == AHEAD_NOTHING ? start_pull(trainer, error) : LG_OK;
+    if (status == LG_OK)
+        status = read_batch(trainer, epoch, range, error);
+    if (status == LG_OK && trainer->job.pipeline == 1)
+        status = settle_down_to(trainer, 0, error);
+    if (status == LG_OK)
+        status = take_parameters(trainer, error);
+    if (status == LG_OK && trainer->job.pipeline > 1 && trainer->ranges.count > 0)
+        status = start_pull(trainer, error);
+    return status;
+}
+
 static enum lg_status train_step(struct trainer *trainer, const struct lg_lease *lease, struct sample_range range,
                                  struct lg_error *error) {
     struct model_result result = {0};
     uint64_t start_ns = meter_clock_ns();
-    enum lg_status status = trainer->pulling ? LG_OK : start_pull(trainer, error);
-    if (status == LG_OK)
-        status = read_batch(trainer, lease->epoch, range, error);
-    if (status == LG_OK)
-        status = settle(trainer, error);
-    if (status == LG_OK)
-        status = finish_pull(trainer, error);
+    enum lg_status status = read_batch_and_parameters(trainer, lease->epoch, range, error);
     if (status == LG_OK)
         status = forward(trainer, &result, error);
     if (status == LG_OK)
         status = check_loss(trainer, &result, lease->epoch, range, error);
     if (status == LG_OK)
+        status = settle_down_to(trainer, trainer->buffers.gradient_count - 1, error);
+    if (status == LG_OK)
         status = backward_and_push(trainer, lease, range, error);
-    if (status == LG_OK && trainer->ranges.count > 0)
-        status = start_pull(trainer, error);
+    if (status == LG_OK && trainer->ahead == AHEAD_NOTHING && trainer->ranges.count > 0)
+        status = start_pull(trainer, error); /* connections keep their order: it brings what the push did */
     meter_add_step(&trainer->meter, range.end - range.first, result.predictions, result.loss_sum, result.correct,
                    meter_clock_ns() - start_ns);
     meter_tick(&trainer->meter, trainer->client);
@@ -246,17 +255,17 @@ enum lg_status trainer_train(struct trainer *trainer, const struct lg_lease *lea
     while (status == LG_OK && !trainer_stop_asked()) {
         if (range_queue_take(&trainer->ranges, (uint64_t)trainer->job.batch, &range))
             status = train_step(trainer, lease, range, error);
-        else if (trainer->pushing) /* may bring pieces back */
+        else if (trainer->flying_count > 0) /* may bring pieces back */
             status = settle(trainer, error);
         else
             break;
     }
-    *whole = status == LG_OK && trainer->ranges.count == 0 && !trainer->pushing;
-    if (status == LG_OK && !*whole) { /* asked to stop: the step under way is finished */
-        status = settle(trainer, error);
-        if (status == LG_OK && trainer->pulling)
-            status = finish_pull(trainer, error);
-    }
+    *whole = status == LG_OK && trainer->ranges.count == 0 && trainer->flying_count == 0;
+    if (status == LG_OK) /* where it was asked to stop: the step under way is finished */
+        status = settle_down_to(trainer, 0, error);
+    if (status == LG_OK && trainer->ahead == AHEAD_PULLED)
+        status = finish_pull(trainer, error);
+    trainer->ahead = AHEAD_NOTHING;
     return status;
 }
 
@@ -264,10 +273,10 @@ enum lg_status trainer_train(struct trainer *trainer, const struct lg_lease *lea
 
 enum lg_status trainer_initialise(struct trainer *trainer, const struct lg_lease *lease, struct lg_error *error) {
     const struct lg_push push = {.lease = lease->lease, .fence = lease->fence, .initial = true};
-    model_initialise(trainer->model, (uint64_t)trainer->job.seed, trainer->parameters);
+    model_initialise(trainer->model, (uint64_t)trainer->job.seed, trainer->buffers.gradients);
     log_info("initialise", "setting %" PRIu64 " parameters to their initial values, seed %" PRId64,
              trainer->model->elements, trainer->job.seed);
-    return lg_push(trainer->client, &push, trainer->parameters, NULL, error);
+    return lg_push(trainer->client, &push, trainer->buffers.gradients, NULL, error);
 }
 
 /* Adds samples [first, first + count) of the test split to `sums`. */
@@ -309,7 +318,7 @@ enum lg_status trainer_evaluate(struct trainer *trainer, const struct lg_lease *
         samples = limit;
     enum lg_status status = start_pull(trainer, error);
     if (status == LG_OK)
-        status = finish_pull(trainer, error);
+        status = take_parameters(trainer, error);
     for (; status == LG_OK && at < samples && !trainer_stop_asked(); at += batch) {
         uint64_t count = samples - at < batch ? samples - at : batch;
         status = evaluate_batch(trainer, lease->epoch, at, (uint32_t)count, &sums, error);

@@ -7,10 +7,19 @@
 #include "common/math/permutation.h"
 #include "worker/dataset.h"
 #include "worker/model.h"
+#include "worker/trainer_buffers.h"
 #include "worker/trainer_clip.h"
 #include "worker/trainer_handover.h"
 #include "worker/trainer_meter.h"
 #include "worker/trainer_ranges.h"
+
+/* What the second parameter buffer has of the next step's parameters. */
+enum ahead {
+    AHEAD_NOTHING,
+    AHEAD_PULLED, /* a pull is under way */
+    AHEAD_PUSHED, /* the last push brings them */
+    AHEAD_THERE,
+};
 
 struct trainer {
     const struct trainer_handover *handover;
@@ -22,11 +31,7 @@ struct trainer {
     struct lg_client *client;
     struct meter meter;
 
-    /* What is pulled into and pushed from, flat [elements]: the model's own where the host can read the device's
-     * memory, else copies that go through `stream`. */
-    float *parameters, *gradients;
-    struct device_stream *stream;
-    float *staging;    /* owns both, or NULL */
+    struct trainer_buffers buffers;
     uint64_t *offsets; /* [tensors + 1]: first element of each */
     uint64_t *indices; /* [batch_max]: samples of the batch being read */
     struct batch batch;
@@ -34,15 +39,17 @@ struct trainer {
     uint64_t order_epoch;
     bool order_known;
 
-    struct range_queue ranges;  /* of the lease being worked on */
-    bool pulling;               /* lg_pull_start without its wait */
-    bool pushing;               /* lg_push_start without its wait */
-    struct sample_range pushed; /* what that push stands for */
-    uint64_t backward_ns;       /* of the last step */
+    struct range_queue ranges; /* of the lease being worked on */
+    enum ahead ahead;
+    struct sample_range flying[LG_GRADIENT_BUFFERS]; /* pushes that were not waited for, the oldest first */
+    size_t flying_count;
+    uint64_t backward_ns; /* of the last step */
 };
 
 /* Allocates what steps need, for a trainer whose dataset, device and model are open. */
 LG_MUST_CHECK enum lg_status trainer_step_init(struct trainer *trainer, struct lg_error *error);
+/* And what they need of a client that has joined. */
+LG_MUST_CHECK enum lg_status trainer_step_join(struct trainer *trainer, struct lg_error *error);
 void trainer_step_deinit(struct trainer *trainer);
 
 /* Works through a train lease, or until the trainer is asked to stop; then *whole is false. */

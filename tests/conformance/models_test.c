@@ -199,6 +199,37 @@ START_TEST(gradients_are_announced_once_last_tensor_first) {
 }
 END_TEST
 
+/* A caller's buffers take the place of the model's own, which then are neither read nor written. */
+static void check_lent_buffers(struct model *model, const struct dataset_info *info) {
+    struct filled f;
+    size_t bytes = (model->elements * sizeof(float) + 63) / 64 * 64;
+    float *own_parameters = model->parameters, *own_gradients = model->gradients;
+    float *parameters = aligned_alloc(64, bytes), *gradients = aligned_alloc(64, bytes), *expected = malloc(bytes);
+    ck_assert(parameters && gradients && expected);
+    fill(&f, info, BATCH, 13);
+    randomise(model, 14);
+    double loss = loss_of(model, &f.batch);
+    ck_assert_int_eq(model_backward(model, NULL, NULL, NULL), LG_OK);
+    memcpy(parameters, own_parameters, model->elements * sizeof(float));
+    memcpy(expected, own_gradients, model->elements * sizeof(float));
+    memset(own_parameters, 0xff, model->elements * sizeof(float)); /* NaN */
+    memset(own_gradients, 0, model->elements * sizeof(float));
+    memset(gradients, 0xff, bytes);
+    model_use_parameters(model, parameters);
+    ck_assert(loss_of(model, &f.batch) == loss);
+    model_use_gradients(model, gradients); /* as late as between the passes */
+    ck_assert_int_eq(model_backward(model, NULL, NULL, NULL), LG_OK);
+    ck_assert(memcmp(gradients, expected, model->elements * sizeof(float)) == 0);
+    for (uint64_t i = 0; i < model->elements; i++)
+        ck_assert(own_gradients[i] == 0);
+    free(parameters), free(gradients), free(expected);
+}
+
+START_TEST(buffers_may_be_the_callers) {
+    each_form(_i, check_lent_buffers);
+}
+END_TEST
+
 /* (L(w + h) - L(w - h)) / 2h in element i. */
 static double slope(struct model *model, const struct batch *batch, uint64_t i, float h) {
     float kept = model->parameters[i];
@@ -323,6 +354,7 @@ int main(void) {
     tcase_add_loop_test(tests, the_tensor_table_is_sound, 0, (int)count);
     tcase_add_loop_test(tests, initial_values_are_seeded_and_the_first_loss_is_ln_classes, 0, (int)count);
     tcase_add_loop_test(tests, gradients_are_announced_once_last_tensor_first, 0, (int)count);
+    tcase_add_loop_test(tests, buffers_may_be_the_callers, 0, (int)count);
     tcase_add_loop_test(tests, gradients_equal_central_differences, 0, (int)count);
     tcase_add_loop_test(tests, a_batch_is_the_sum_of_its_samples, 0, (int)count);
     tcase_add_loop_test(tests, descent_learns_a_batch_by_heart, 0, (int)count);

@@ -78,6 +78,27 @@ class Train(unittest.TestCase):
             check_exact(self, cluster.wait(two), 4000)
             self.assertNotEqual(cluster.job("one")["parameters"], cluster.job("two")["parameters"])
 
+    def test_pipelines(self):
+        """Alone, a worker is never behind its own pushes; with a pipeline of 2 it is by one, but in a lease's first step."""
+        keys = {"model.kind": "mlp", "train.epochs": 2, "updater.kind": "sgd", "lr.base": 0.05, **GLYPHS}
+        with Cluster(shards=2, workers=1) as cluster:
+            one = cluster.wait(cluster.submit(name="one", **keys))
+            two = cluster.wait(cluster.submit(name="two", **{"train.pipeline": 2, **keys}))
+        for document in one, two:
+            check_exact(self, document, 4000)
+            self.assertGreater(document["accuracy"], 0.5)
+        self.assertEqual(one["staleness"]["max"], 0)
+        self.assertEqual(two["staleness"]["max"], 1)
+        self.assertGreater(two["staleness"]["mean"], 0.7)
+
+    def test_a_pipeline_of_two_workers(self):
+        keys = {"model.kind": "mlp", "train.epochs": 2, "updater.kind": "momentum", "lr.base": 0.01, **GLYPHS}
+        with Cluster(shards=2, workers=2) as cluster:
+            document = cluster.wait(cluster.submit(name="deep", **{"train.pipeline": 2, **keys}))
+        check_exact(self, document, 4000)
+        self.assertGreater(document["accuracy"], 0.5)
+        self.assertGreater(document["staleness"]["mean"], 1)
+
     def test_agaricus(self):
         file = os.path.join(DATA, "libsvm/agaricus.train")
         if not os.path.exists(file):

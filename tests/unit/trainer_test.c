@@ -1,6 +1,7 @@
 /* The trainer's loop, with real datasets and models, against a client library played by the test: one array of
- * parameters that takes plain gradient steps, and leases from a script. (The lg_ functions here take the place of
- * those in the library.) Every call is written down as a letter, so that tests can read the order of things. */
+ * parameters that takes plain gradient steps, at once when a push is whole, and leases from a script. (The lg_
+ * functions here take the place of those in the library.) Every call is written down as a letter, so that tests can
+ * read the order of things. */
 #include "worker/trainer.h"
 
 #include <check.h>
@@ -32,11 +33,17 @@ struct lg_client {
     char calls[4096];
     size_t elements, tensor_count;
     float parameters[ELEMENTS_MAX];
-    float *pull_target;
-    bool pulling, pushing, ready[64];
-    struct lg_push push;
-    const float *gradients;
-    unsigned pushes, initials, evaluations;
+    float *pull_target, pulled[ELEMENTS_MAX];
+    bool pulling, no_gradient_memory, tcp;
+    float *gradient_buffers[LG_GRADIENT_BUFFERS];
+    struct fake_push {
+        struct lg_push push;
+        const float *gradients;
+        size_t ready; /* tensors */
+        float values[ELEMENTS_MAX];
+    } flying[2];
+    size_t flying_count, most_flying;
+    unsigned pushes, settled, initials, evaluations;
     uint64_t applied[2][SAMPLES]; /* by epoch and position: how often */
     double largest_norm, first_loss, loss, accuracy;
     uint64_t predictions, steps;
@@ -62,7 +69,6 @@ enum lg_status lg_client_open(const struct lg_client_options *options, struct lg
     fake.elements = tensor_total_elements(options->tensors, options->tensor_count);
     fake.tensor_count = options->tensor_count;
     ck_assert_uint_le(fake.elements, ELEMENTS_MAX);
-    ck_assert_uint_le(fake.tensor_count, sizeof fake.ready);
     fake.open = true;
     *out = &fake;
     return LG_OK;
@@ -80,6 +86,9 @@ enum lg_status lg_pull_start(struct lg_client *client, float *parameters, struct
     ck_assert(!client->pulling);
     client->pulling = true;
     client->pull_target = parameters;
+    memcpy(client->pulled, client->parameters, sizeof client->pulled);
+    for (size_t i = 0; i < client->flying_count; i++)
+        ck_assert_ptr_ne(client->flying[i].push.parameters, parameters);
     note('p');
     return LG_OK;
 }
@@ -89,7 +98,7 @@ enum lg_status lg_pull_wait(struct lg_client *client, struct lg_error *error) {
     ck_assert(client->pulling);
     client->pulling = false;
     for (size_t i = 0; i < client->elements; i++)
-        client->pull_target[i] = client->parameters[i] + client->spoil;
+        client->pull_target[i] = client->pulled[i] + client->spoil;
     note('P');
     return LG_OK;
 }
@@ -99,15 +108,51 @@ enum lg_status lg_pull(struct lg_client *client, float *parameters, struct lg_er
     return status == LG_OK ? lg_pull_wait(client, error) : status;
 }
 
+static void apply(struct lg_client *client, const struct lg_push *push, const float *gradients) {
+    double sum = 0;
+    for (size_t i = 0; i < client->elements; i++) {
+        client->parameters[i] -= client->learning_rate * gradients[i];
+        sum += (double)gradients[i] * (double)gradients[i];
+    }
+    client->largest_norm = fmax(client->largest_norm, sqrt(sum));
+    ck_assert_uint_eq(push->samples, push->end - push->first);
+    for (uint64_t i = push->first; i < push->end; i++)
+        client->applied[push->epoch][i]++;
+}
+
+const char *lg_client_transport(const struct lg_client *client) {
+    return client->tcp ? "tcp" : "shm";
+}
+
+float *lg_gradient_buffer(struct lg_client *client, size_t index) {
+    ck_assert_uint_lt(index, LG_GRADIENT_BUFFERS);
+    if (!client->gradient_buffers[index] && !client->no_gradient_memory)
+        client->gradient_buffers[index] = calloc(client->elements, sizeof(float));
+    return client->gradient_buffers[index];
+}
+
+static struct fake_push *open_push(struct lg_client *client) {
+    ck_assert_uint_gt(client->flying_count, 0);
+    return &client->flying[client->flying_count - 1];
+}
+
 enum lg_status lg_push_start(struct lg_client *client, const struct lg_push *push, const float *gradients,
                              struct lg_error *error) {
     (void)error;
-    ck_assert(!client->pushing);
-    ck_assert(!client->pulling); /* gradients are of values that are there */
-    client->pushing = true;
-    client->push = *push;
-    client->gradients = gradients;
-    memset(client->ready, 0, sizeof client->ready);
+    ck_assert_uint_lt(client->flying_count, 2);
+    ck_assert_ptr_nonnull(push->computed_from);
+    ck_assert_ptr_ne(push->computed_from, push->parameters); /* backward still reads it */
+    ck_assert(!client->pulling || client->pull_target != push->computed_from);
+    for (size_t i = 0; i < client->flying_count; i++) {
+        ck_assert_uint_eq(client->flying[i].ready, client->tensor_count);
+        ck_assert_ptr_ne(client->flying[i].gradients, gradients);
+    }
+    struct fake_push *flying = &client->flying[client->flying_count++];
+    flying->push = *push;
+    flying->gradients = gradients;
+    flying->ready = 0;
+    if (client->flying_count > client->most_flying)
+        client->most_flying = client->flying_count;
     client->pushes++;
     if (client->pushes == client->terminate_at_push)
         raise(SIGTERM);
@@ -116,38 +161,32 @@ enum lg_status lg_push_start(struct lg_client *client, const struct lg_push *pus
 }
 
 void lg_push_ready(struct lg_client *client, size_t first_tensor, size_t count) {
-    ck_assert(client->pushing);
-    for (size_t i = first_tensor; i < first_tensor + count; i++) {
-        ck_assert(!client->ready[i]);
-        client->ready[i] = true;
-    }
-}
-
-static void apply(struct lg_client *client) {
-    double sum = 0;
-    for (size_t i = 0; i < client->elements; i++) {
-        client->parameters[i] -= client->learning_rate * client->gradients[i];
-        sum += (double)client->gradients[i] * (double)client->gradients[i];
-    }
-    client->largest_norm = fmax(client->largest_norm, sqrt(sum));
-    ck_assert_uint_eq(client->push.samples, client->push.end - client->push.first);
-    for (uint64_t i = client->push.first; i < client->push.end; i++)
-        client->applied[client->push.epoch][i]++;
+    ck_assert_uint_le(first_tensor + count, client->tensor_count);
+    struct fake_push *push = open_push(client);
+    push->ready += count;
+    bool fails = client->fail_push && client->pushes >= client->fail_push;
+    if (push->ready < client->tensor_count || fails)
+        return;
+    if (client->pushes != client->cut_push)
+        apply(client, &push->push, push->gradients);
+    memcpy(push->values, client->parameters, sizeof push->values);
 }
 
 enum lg_status lg_push_wait(struct lg_client *client, struct lg_push_result *result, struct lg_error *error) {
     struct lg_push_result outcome = {.weight_min = 1};
-    ck_assert(client->pushing);
-    for (size_t i = 0; i < client->tensor_count; i++)
-        ck_assert(client->ready[i]);
-    client->pushing = false;
+    ck_assert_uint_gt(client->flying_count, 0);
+    static struct fake_push flying;
+    flying = client->flying[0];
+    ck_assert_uint_eq(flying.ready, client->tensor_count);
+    client->flying[0] = client->flying[1];
+    client->flying_count--;
     note('W');
     if (client->fail_push && client->pushes >= client->fail_push)
         return lg_fail(error, client->wait_status, "the push failed as the test wants it");
-    if (client->pushes == client->cut_push)
+    if (++client->settled == client->cut_push)
         outcome.cut_count = 1;
-    else
-        apply(client);
+    for (size_t i = 0; flying.push.parameters && i < client->elements; i++)
+        flying.push.parameters[i] = flying.values[i] + client->spoil;
     if (result)
         *result = outcome;
     return LG_OK;
@@ -172,14 +211,14 @@ enum lg_status lg_push(struct lg_client *client, const struct lg_push *push, con
 enum lg_status lg_lease_next(struct lg_client *client, struct lg_lease *lease, struct lg_error *error) {
     (void)error;
     ck_assert_uint_lt(client->script_next, SCRIPT_MAX);
-    ck_assert(!client->pushing);
+    ck_assert_uint_eq(client->flying_count, 0);
     *lease = client->script[client->script_next++];
     return LG_OK;
 }
 
 enum lg_status lg_lease_done(struct lg_client *client, const struct lg_lease *lease, struct lg_error *error) {
     (void)error;
-    ck_assert(!client->pushing);
+    ck_assert_uint_eq(client->flying_count, 0);
     ck_assert_uint_eq(lease->lease, client->script[client->script_next - 1].lease);
     note('D');
     return LG_OK;
@@ -273,6 +312,7 @@ static const char *told(void) {
 START_TEST(learns_and_evaluates) {
     const struct lg_lease leases[] = {initialise, evaluate, train(0, 0, 2048), train(0, 2048, 4096), evaluate};
     script(leases, 5);
+    fake.tcp = _i == 1;
     ck_assert_int_eq(run(NULL, NULL), TRAINER_EXIT_DONE);
     ck_assert_uint_eq(fake.initials, 1);
     ck_assert_uint_eq(fake.pushes, 128);
@@ -294,10 +334,49 @@ END_TEST
 START_TEST(the_next_pull_is_asked_for_before_the_push_is_waited_for) {
     const struct lg_lease leases[] = {initialise, train(0, 0, 96), train(1, 0, 32)};
     script(leases, 3);
-    ck_assert_int_eq(run(NULL, NULL), TRAINER_EXIT_DONE);
+    fake.tcp = _i == 1;
+    ck_assert_int_eq(run("train.push_pull", _i == 1 ? "no" : "auto"), TRAINER_EXIT_DONE);
     ck_assert_str_eq(fake.calls, "ID"
                                  "pPspWPspWPsWD"
                                  "pPsWD");
+    ck_assert_uint_eq(fake.most_flying, 1);
+}
+END_TEST
+
+START_TEST(pushes_bring_the_next_steps_parameters) {
+    const struct lg_lease leases[] = {initialise, train(0, 0, 96), train(1, 0, 32)};
+    script(leases, 3);
+    fake.tcp = _i == 1;
+    ck_assert_int_eq(run("train.push_pull", _i == 1 ? "auto" : "yes"), TRAINER_EXIT_DONE);
+    ck_assert_str_eq(fake.calls, "ID"
+                                 "pPsWsWsWD"
+                                 "pPsWD");
+    ck_assert_uint_eq(fake.most_flying, 1);
+}
+END_TEST
+
+START_TEST(a_deeper_pipeline_asks_before_it_computes_and_waits_a_step_later) {
+    const struct lg_lease leases[] = {initialise, train(0, 0, 128), train(1, 0, 32)};
+    script(leases, 3);
+    ck_assert_int_eq(run("train.pipeline", "2"), TRAINER_EXIT_DONE);
+    ck_assert_str_eq(fake.calls, "ID"
+                                 "pPpsPpsPpWsPWsWWD"
+                                 "pPsWD");
+    ck_assert_uint_eq(fake.most_flying, 2);
+}
+END_TEST
+
+START_TEST(a_deeper_pipeline_learns_and_evaluates) {
+    const struct lg_lease leases[] = {initialise, evaluate, train(0, 0, 2048), train(0, 2048, 4096), evaluate};
+    script(leases, 5);
+    fake.learning_rate = 0.03F;        /* stale steps bear less */
+    fake.no_gradient_memory = _i == 1; /* then only one push is unsettled */
+    ck_assert_int_eq(run("train.pipeline", "2"), TRAINER_EXIT_DONE);
+    ck_assert_uint_eq(fake.most_flying, _i == 1 ? 1 : 2);
+    for (size_t i = 0; i < SAMPLES; i++)
+        ck_assert_uint_eq(fake.applied[0][i], 1);
+    ck_assert_double_lt(fake.loss, 0.6 * fake.first_loss);
+    ck_assert_double_gt(fake.accuracy, 0.5);
 }
 END_TEST
 
@@ -315,13 +394,15 @@ START_TEST(batches_end_at_cuts_and_at_the_end) {
 END_TEST
 
 START_TEST(a_batch_that_straddles_a_mark_is_done_in_pieces) {
+    const char *depth = _i == 2 ? "2" : "1";
     for (unsigned push = 1; push <= 3; push++) { /* also the last of the lease */
         const struct lg_lease leases[] = {initialise, train(0, 0, 96)};
         memset(&fake, 0, sizeof fake);
         script(leases, 2);
+        fake.tcp = _i == 1;
         fake.cut_push = push;
         fake.cut_at = (push - 1) * 32 + 5;
-        ck_assert_int_eq(run(NULL, NULL), TRAINER_EXIT_DONE);
+        ck_assert_int_eq(run("train.pipeline", depth), TRAINER_EXIT_DONE);
         ck_assert_uint_eq(fake.pushes, 5);
         for (size_t i = 0; i < 96; i++)
             ck_assert_uint_eq(fake.applied[0][i], 1);
@@ -352,12 +433,14 @@ START_TEST(asked_to_stop_it_finishes_the_step) {
     const struct lg_lease leases[] = {initialise, train(0, 0, 4096)};
     script(leases, 2);
     fake.terminate_at_push = 3;
-    ck_assert_int_eq(run(NULL, NULL), TRAINER_EXIT_DONE);
+    fake.tcp = _i == 1;
+    ck_assert_int_eq(run("train.pipeline", _i == 2 ? "2" : "1"), TRAINER_EXIT_DONE);
     ck_assert_uint_eq(fake.pushes, 3);
+    ck_assert_uint_eq(fake.flying_count, 0);
+    ck_assert(!fake.pulling);
     for (size_t i = 0; i < SAMPLES; i++)
         ck_assert_uint_eq(fake.applied[0][i], i < 96);
     ck_assert_ptr_null(strchr(fake.calls + 2, 'D')); /* the lease is not whole */
-    ck_assert_int_eq(fake.calls[strlen(fake.calls) - 1], 'P');
     ck_assert(!fake.open);
 }
 END_TEST
@@ -476,12 +559,15 @@ int main(void) {
     TCase *tests = tcase_create("trainer");
     tcase_set_timeout(tests, 20);
     tcase_add_checked_fixture(tests, setup, NULL);
-    tcase_add_test(tests, learns_and_evaluates);
-    tcase_add_test(tests, the_next_pull_is_asked_for_before_the_push_is_waited_for);
+    tcase_add_loop_test(tests, learns_and_evaluates, 0, 2);
+    tcase_add_loop_test(tests, the_next_pull_is_asked_for_before_the_push_is_waited_for, 0, 2);
+    tcase_add_loop_test(tests, pushes_bring_the_next_steps_parameters, 0, 2);
+    tcase_add_test(tests, a_deeper_pipeline_asks_before_it_computes_and_waits_a_step_later);
+    tcase_add_loop_test(tests, a_deeper_pipeline_learns_and_evaluates, 0, 2);
     tcase_add_test(tests, batches_end_at_cuts_and_at_the_end);
-    tcase_add_test(tests, a_batch_that_straddles_a_mark_is_done_in_pieces);
+    tcase_add_loop_test(tests, a_batch_that_straddles_a_mark_is_done_in_pieces, 0, 3);
     tcase_add_test(tests, clipping_bounds_what_is_pushed);
-    tcase_add_test(tests, asked_to_stop_it_finishes_the_step);
+    tcase_add_loop_test(tests, asked_to_stop_it_finishes_the_step, 0, 3);
     tcase_add_test(tests, a_slowdown_is_cut_short_by_a_stop);
     tcase_add_test(tests, ends_tell_what_they_mean);
     tcase_add_test(tests, divergence_is_said);
