@@ -79,7 +79,8 @@ class Train(unittest.TestCase):
             self.assertNotEqual(cluster.job("one")["parameters"], cluster.job("two")["parameters"])
 
     def test_pipelines(self):
-        """Alone, a worker is never behind its own pushes; with a pipeline of 2 it is by one, but in a lease's first step."""
+        """Alone, a worker is never behind its own pushes; with a pipeline of 2 it is by one, but in a lease's first step and
+        where a step is over before its pull has gone out."""
         keys = {"model.kind": "mlp", "train.epochs": 2, "updater.kind": "sgd", "lr.base": 0.05, **GLYPHS}
         with Cluster(shards=2, workers=1) as cluster:
             one = cluster.wait(cluster.submit(name="one", **keys))
@@ -89,7 +90,7 @@ class Train(unittest.TestCase):
             self.assertGreater(document["accuracy"], 0.5)
         self.assertEqual(one["staleness"]["max"], 0)
         self.assertEqual(two["staleness"]["max"], 1)
-        self.assertGreater(two["staleness"]["mean"], 0.7)
+        self.assertGreater(two["staleness"]["mean"], 0.4)
 
     def test_a_pipeline_of_two_workers(self):
         keys = {"model.kind": "mlp", "train.epochs": 2, "updater.kind": "momentum", "lr.base": 0.01, **GLYPHS}
