@@ -48,7 +48,7 @@ CFLAGS_ALL := -std=c11 -D_GNU_SOURCE -g $(OPT) -fno-math-errno -ffp-contract=off
 LDFLAGS_ALL := $(SAN_FLAGS) $(if $(COVERAGE),--coverage) -pthread $(LDFLAGS)
 LIBS      = $(PKG_LIBS) $(CUDA_LIBS) -lm
 
-# Updater kernels are compiled once per instruction set and picked at start (server/isa.h).
+# Updater and codec kernels are compiled once per instruction set and picked at start (common/isa.h).
 ARCH     := $(shell uname -m)
 ifeq ($(ARCH),x86_64)
 ISAS     := base avx2 avx512
@@ -79,9 +79,9 @@ else
 CUDA_SAYS := nvcc found: $(NVCC), but gpu/cuda is left out of this build: CPU only
 endif
 
-FOLDERS  := common common/math common/codecs client gpu gpu/cpu $(if $(filter yes,$(CUDA)),gpu/cuda) \
+FOLDERS  := common common/math client gpu gpu/cpu $(if $(filter yes,$(CUDA)),gpu/cuda) \
             server server/policies server/coordinator server/http worker worker/models worker/datasets cli bench
-KERNELS  := $(wildcard server/updaters/*.c)
+KERNELS  := $(wildcard server/updaters/*.c common/codecs/*.c)
 SOURCES  := $(wildcard proto/*.c) $(foreach d,$(FOLDERS),$(wildcard $(d)/*.c))
 MAINS    := $(filter %_main.c,$(SOURCES))
 GEN      := $(BUILD)/gen/proto/lagoon.pb-c

@@ -9,10 +9,10 @@
 #include "cli/cluster.h"
 #include "cli/link.h"
 #include "cli/table.h"
+#include "common/isa.h"
 #include "common/net.h"
 #include "common/units.h"
 #include "gpu/device.h"
-#include "server/isa.h"
 
 static int problems;
 

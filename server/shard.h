@@ -17,10 +17,10 @@
 #ifndef LAGOON_SERVER_SHARD_H
 #define LAGOON_SERVER_SHARD_H
 
+#include "common/isa.h"
 #include "common/metrics.h"
 #include "proto/local.h"
 #include "proto/wire.h"
-#include "server/isa.h"
 #include "server/snapshot.h"
 
 struct shard;

@@ -11,8 +11,8 @@
 #include <stdint.h>
 
 #include "common/config.h"
+#include "common/isa.h"
 #include "common/status.h"
-#include "server/isa.h"
 
 enum { UPDATER_CHUNK = 4096, UPDATER_STATES_MAX = 2, UPDATER_PARAMS_MAX = 8, UPDATER_SCALARS_MAX = 10 };
 

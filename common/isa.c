@@ -1,4 +1,4 @@
-#include "server/isa.h"
+#include "common/isa.h"
 
 #include <string.h>
 

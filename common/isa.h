@@ -1,9 +1,9 @@
-/* Instruction sets that updater kernels are compiled for, and the one picked at start.
+/* Instruction sets that kernels (updaters, codecs) are compiled for, and the one picked at start.
  *
- * Every server/updaters/NAME.c is compiled once per set with LG_ISA=base|avx2|avx512. Results are bit-identical over
- * sets and compilers: kernels use + - * / sqrt and compares only (docs/decisions/). */
-#ifndef LAGOON_SERVER_ISA_H
-#define LAGOON_SERVER_ISA_H
+ * Every server/updaters/NAME.c and common/codecs/NAME.c is compiled once per set with LG_ISA=base|avx2|avx512. Results
+ * are bit-identical over sets and compilers: kernels use + - * / sqrt, compares and integers only (docs/decisions/). */
+#ifndef LAGOON_COMMON_ISA_H
+#define LAGOON_COMMON_ISA_H
 
 #include <stdbool.h>
 
