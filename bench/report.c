@@ -4,8 +4,8 @@
 #include <unistd.h>
 
 #include "bench/bench.h"
+#include "common/isa.h"
 #include "common/units.h"
-#include "server/isa.h"
 
 enum { WARNINGS_MAX = 16, WARNING_BYTES = 160, FEW_FAULTS = 1000 };
 
