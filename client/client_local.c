@@ -77,20 +77,21 @@ float *lg_gradient_buffer(struct lg_client *client, size_t index) {
 
 /* ---- links */
 
+/* Says so when the way has changed; not while a shard has been asked and has yet to answer. */
 static void transport_update(struct lg_client *client) {
     const struct client_io *io = &client->io;
     uint32_t up = 0, all = 0;
     for (uint32_t i = 0; i < io->shard_count; i++) {
-        if (io->shards[i].local.unit_count == 0)
-            continue;
-        all++;
+        if (io->shards[i].local.state == LOCAL_ASKED)
+            return;
+        all += io->shards[i].local.unit_count > 0;
         up += io->shards[i].local.state == LOCAL_UP;
     }
-    bool ipc = io->shard_count > 0 && strncmp(io->shards[0].link.endpoint, "ipc:", 4) == 0;
-    const char *now = up == 0 ? (ipc ? "ipc" : "tcp") : up == all ? "shm" : "mixed";
-    if (now == atomic_exchange(&client->transport, now))
-        return;
-    log_info("transport", "parameters and gradients travel by %s now", now);
+    const char *messages = strncmp(io->shards[0].link.endpoint, "ipc:", 4) == 0 ? "ipc" : "tcp";
+    const char *now = up == 0 ? messages : up == all ? "shm" : "mixed", *before = client->transport;
+    atomic_store(&client->transport, now);
+    if (now != before && (up > 0 || strcmp(before, "tcp") != 0))
+        log_info("transport", "parameters and gradients travel by %s now", now);
 }
 
 const char *lg_client_transport(const struct lg_client *client) {

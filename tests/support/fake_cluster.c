@@ -5,12 +5,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "proto/wire_net.h"
 #include "server/local_door.h"
 #include "server/shard_state.h"
 
-enum { EPOCH = 1, MAP = 5, RETRY_MS = 20, POLL_MS = 5 };
+enum { EPOCH = 1, MAP = 5, RETRY_MS = 20, POLL_MS = 5, SPEC_MAX = 16 };
 
 struct fake_session {
     uint64_t id, token;
@@ -35,6 +36,9 @@ struct fake_cluster {
     struct shard *shards[FAKE_SHARDS];
     struct local_door *doors[FAKE_SHARDS]; /* NULL: shares no memory */
     struct wire_bytes payload[WIRE_PAYLOAD_FRAMES_MAX];
+    struct wire_pair spec[SPEC_MAX];
+    size_t spec_count;
+    char ipc_dir[32]; /* "": none */
     struct fake_knobs knobs;
     struct fake_session sessions[FAKE_SESSIONS_MAX];
     unsigned session_count;
@@ -53,7 +57,8 @@ static const struct tensor_spec tensors[] = {
     {.name = "gain", .rank = 1, .shape = {30}, .lr_factor = 1},
 };
 static const uint16_t placement[FAKE_UNITS] = {0, 1, 1, 0};
-static const struct wire_pair spec[] = {
+/* What `more` names again is its. */
+static const struct wire_pair usual_spec[] = {
     {"name", "fake"}, {"updater.kind", "sgd"}, {"lr.base", "1"}, {"staleness.policy", "constant"}};
 
 const struct tensor_spec *fake_tensors(size_t *count) {
@@ -111,8 +116,8 @@ static void open_shard(struct fake_cluster *cluster, unsigned index) {
                                              .epoch = EPOCH,
                                              .map_version = MAP,
                                              .train_samples = 1000,
-                                             .spec = spec,
-                                             .spec_count = sizeof spec / sizeof *spec},
+                                             .spec = cluster->spec,
+                                             .spec_count = cluster->spec_count},
                                 .tensors = tensors,
                                 .tensor_count = sizeof tensors / sizeof *tensors,
                                 .placement = placement,
@@ -194,8 +199,8 @@ static void take_join(struct fake_cluster *cluster, uint64_t route, const struct
                                                 .map_version = MAP,
                                                 .shards = addresses,
                                                 .shard_count = FAKE_SHARDS,
-                                                .spec = spec,
-                                                .spec_count = sizeof spec / sizeof *spec};
+                                                .spec = cluster->spec,
+                                                .spec_count = cluster->spec_count};
     reply.tensors = tensors;
     reply.tensor_count = sizeof tensors / sizeof *tensors;
     reply.placement = placement;
@@ -391,7 +396,20 @@ static void wait_obeyed(struct fake_cluster *cluster) {
 
 /* ---- for the test */
 
-static struct fake_cluster *start(bool local) {
+static void take_spec(struct fake_cluster *cluster, const struct wire_pair *more) {
+    for (; more && more->key; more++)
+        cluster->spec[cluster->spec_count++] = *more;
+    for (size_t i = 0; i < sizeof usual_spec / sizeof *usual_spec; i++) {
+        bool named = false;
+        for (size_t k = 0; k < cluster->spec_count; k++)
+            named = named || strcmp(cluster->spec[k].key, usual_spec[i].key) == 0;
+        if (!named)
+            cluster->spec[cluster->spec_count++] = usual_spec[i];
+    }
+    ck_assert_uint_le(cluster->spec_count, SPEC_MAX);
+}
+
+struct fake_cluster *fake_cluster_start_over(enum fake_transport transport, const struct wire_pair *more) {
     struct fake_cluster *cluster = calloc(1, sizeof *cluster);
     ck_assert_ptr_nonnull(cluster);
     pthread_mutex_init(&cluster->mutex, NULL);
@@ -399,14 +417,22 @@ static struct fake_cluster *start(bool local) {
     cluster->zmq = zmq_ctx_new();
     cluster->arena = wire_arena_new(16 << 20);
     cluster->knobs = (struct fake_knobs){.slice = 8};
+    take_spec(cluster, more);
+    if (transport == FAKE_IPC) {
+        snprintf(cluster->ipc_dir, sizeof cluster->ipc_dir, "/tmp/lagoon-test-XXXXXX");
+        ck_assert_ptr_nonnull(mkdtemp(cluster->ipc_dir));
+    }
     for (unsigned i = 0; i <= FAKE_SHARDS; i++) {
         struct fake_socket *at = i == FAKE_SHARDS ? &cluster->coordinator : &cluster->data[i];
-        snprintf(at->endpoint, sizeof at->endpoint, "tcp://127.0.0.1:0");
+        if (transport == FAKE_IPC && i < FAKE_SHARDS)
+            snprintf(at->endpoint, sizeof at->endpoint, "ipc://%s/%u", cluster->ipc_dir, i);
+        else
+            snprintf(at->endpoint, sizeof at->endpoint, "tcp://127.0.0.1:0");
         bind_socket(cluster, at);
         cluster->wanted[i] = true;
     }
     for (unsigned i = 0; i < FAKE_SHARDS; i++) {
-        if (local)
+        if (transport == FAKE_LOCAL)
             ck_assert_int_eq(local_door_open(&cluster->doors[i], NULL), LG_OK);
         open_shard(cluster, i);
     }
@@ -415,11 +441,7 @@ static struct fake_cluster *start(bool local) {
 }
 
 struct fake_cluster *fake_cluster_start(void) {
-    return start(false);
-}
-
-struct fake_cluster *fake_cluster_start_local(void) {
-    return start(true);
+    return fake_cluster_start_over(FAKE_TCP, NULL);
 }
 
 void fake_cluster_stop(struct fake_cluster *cluster) {
@@ -436,6 +458,10 @@ void fake_cluster_stop(struct fake_cluster *cluster) {
     net_message_clear(&cluster->in);
     net_message_clear(&cluster->out);
     zmq_ctx_term(cluster->zmq);
+    for (unsigned i = 0; cluster->ipc_dir[0] && i < FAKE_SHARDS; i++)
+        (void)unlink(cluster->data[i].endpoint + strlen("ipc://"));
+    if (cluster->ipc_dir[0])
+        ck_assert_int_eq(rmdir(cluster->ipc_dir), 0);
     wire_arena_free(cluster->arena);
     pthread_cond_destroy(&cluster->changed);
     pthread_mutex_destroy(&cluster->mutex);

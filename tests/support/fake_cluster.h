@@ -29,9 +29,12 @@ struct fake_knobs {
     uint64_t last_steps;
 };
 
-struct fake_cluster *fake_cluster_start(void);
-/* The same with shards that share memory with clients on this host. */
-struct fake_cluster *fake_cluster_start_local(void);
+/* How shards are reached. FAKE_LOCAL: over tcp, and they share memory with clients on this host. */
+enum fake_transport { FAKE_TCP, FAKE_IPC, FAKE_LOCAL };
+
+struct fake_cluster *fake_cluster_start(void); /* over tcp */
+/* `more` (may be NULL, ends with a NULL key) is put into the job's specification; borrowed. */
+struct fake_cluster *fake_cluster_start_over(enum fake_transport transport, const struct wire_pair *more);
 void fake_cluster_stop(struct fake_cluster *cluster);
 struct fake_knobs *fake_lock(struct fake_cluster *cluster);
 void fake_unlock(struct fake_cluster *cluster);

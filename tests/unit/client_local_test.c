@@ -13,7 +13,7 @@ static struct lg_client *client;
 static float *parameters;
 
 static void setup(void) {
-    cluster = fake_cluster_start_local();
+    cluster = fake_cluster_start_over(FAKE_LOCAL, NULL);
     client = NULL;
     parameters = calloc(FAKE_ELEMENTS, sizeof *parameters);
     ck_assert_ptr_nonnull(parameters);

@@ -1,0 +1,123 @@
+/* Parameters have the same bits whichever way bytes travel: over tcp, ipc and shared memory, for every updater. */
+#include <check.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "client/lagoon.h"
+#include "common/random.h"
+#include "server/updater.h"
+#include "tests/support/fake_cluster.h"
+
+enum { STEPS = 24 };
+
+static const char *const names[] = {[FAKE_TCP] = "tcp", [FAKE_IPC] = "ipc", [FAKE_LOCAL] = "shm"};
+
+static void must(enum lg_status status, const struct lg_error *error) {
+    ck_assert_msg(status == LG_OK, "%s: %s", lg_status_name(status), error->message);
+}
+
+static void draw(struct random *random, float *values) {
+    for (size_t i = 0; i < FAKE_ELEMENTS; i++)
+        values[i] = random_normal(random);
+}
+
+static struct lg_client *open_client(const struct fake_cluster *cluster) {
+    struct lg_client_options options = {.coordinator = fake_address(cluster),
+                                        .job = "fake",
+                                        .role = LG_ROLE_TRAINER,
+                                        .trainer = 4,
+                                        .token = 5,
+                                        .train_samples = 1000,
+                                        .test_samples = 10,
+                                        .batch = 4,
+                                        .timeout_ms = 20000};
+    struct lg_client *client = NULL;
+    struct lg_error error = {0};
+    options.tensors = fake_tensors(&options.tensor_count);
+    must(lg_client_open(&options, &client, &error), &error);
+    return client;
+}
+
+static void initialise(struct lg_client *client, struct random *random, float *gradients) {
+    struct lg_error error = {0};
+    struct lg_lease lease;
+    must(lg_lease_next(client, &lease, &error), &error);
+    draw(random, gradients);
+    must(lg_push(client, &(struct lg_push){.initial = true}, gradients, NULL, &error), &error);
+    must(lg_lease_done(client, &lease, &error), &error);
+}
+
+static void wait_for_transport(const struct lg_client *client, const char *name) {
+    for (int i = 0; i < 20000 && strcmp(lg_client_transport(client), name) != 0; i++)
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    ck_assert_str_eq(lg_client_transport(client), name);
+}
+
+/* Whole pushes, pushes tensor by tensor with a pull behind them, and push and pull in one, in turn. */
+static void step(struct lg_client *client, int number, const float *gradients, float *parameters) {
+    struct lg_push push = {.samples = 1, .local_steps = 1};
+    struct lg_error error = {0};
+    if (number % 3 == 2) {
+        push.parameters = parameters;
+        must(lg_push(client, &push, gradients, NULL, &error), &error);
+        return;
+    }
+    must(lg_push_start(client, &push, gradients, &error), &error);
+    for (size_t tensor = 3; tensor-- > 0;)
+        lg_push_ready(client, tensor, 1);
+    if (number % 3 == 1)
+        must(lg_pull_start(client, parameters, &error), &error);
+    must(lg_push_wait(client, NULL, &error), &error);
+    if (number % 3 == 1)
+        must(lg_pull_wait(client, &error), &error);
+}
+
+static float *train(enum fake_transport transport, const struct wire_pair *spec) {
+    struct fake_cluster *cluster = fake_cluster_start_over(transport, spec);
+    struct lg_client *client = open_client(cluster);
+    float *buffers[] = {lg_gradient_buffer(client, 0), lg_gradient_buffer(client, 1)};
+    float *parameters = calloc(FAKE_ELEMENTS, sizeof *parameters);
+    struct lg_error error = {0};
+    struct random random;
+    ck_assert(buffers[0] && buffers[1] && parameters);
+    random_init(&random, 11);
+    wait_for_transport(client, names[transport]);
+    initialise(client, &random, buffers[0]);
+    for (int i = 0; i < STEPS; i++) {
+        draw(&random, buffers[i % 2]);
+        step(client, i, buffers[i % 2], parameters);
+    }
+    must(lg_pull(client, parameters, &error), &error);
+    lg_client_close(&client, NULL);
+    fake_cluster_stop(cluster);
+    return parameters;
+}
+
+START_TEST(bits_are_equal_over_tcp_ipc_and_shared_memory) {
+    size_t count;
+    const struct updater *const *all = updaters(&count);
+    const struct wire_pair spec[] = {{"updater.kind", all[_i]->name}, {"lr.base", "0.01"}, {NULL, NULL}};
+    float *tcp = train(FAKE_TCP, spec), *ipc = train(FAKE_IPC, spec), *shm = train(FAKE_LOCAL, spec);
+    ck_assert_int_eq(memcmp(tcp, ipc, FAKE_ELEMENTS * sizeof *tcp), 0);
+    ck_assert_int_eq(memcmp(tcp, shm, FAKE_ELEMENTS * sizeof *tcp), 0);
+    free(tcp);
+    free(ipc);
+    free(shm);
+}
+END_TEST
+
+int main(void) {
+    size_t count;
+    (void)updaters(&count);
+    Suite *suite = suite_create("transports");
+    TCase *tests = tcase_create("transports");
+    tcase_set_timeout(tests, 120);
+    tcase_add_loop_test(tests, bits_are_equal_over_tcp_ipc_and_shared_memory, 0, (int)count);
+    suite_add_tcase(suite, tests);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
