@@ -29,8 +29,8 @@ static const struct {
     {"int8 push of 64 MiB on tcp: effective GB/s over f32", "tcp.push.SIZE.int8", "tcp.push.SIZE.f32", false, 1.8},
     {"server CPU seconds per GB pushed over the bare loop's", "tcp.push.SIZE.cpu", "limit.zmq.push.SIZE.cpu", true,
      1.2},
-    {"communication share of the step on shm, 2 workers, MLP of 10 M parameters, batch 32", "training.shm.share", "",
-     true, 0.15},
+    {"communication share of the step on shm, 2 workers, MLP of 10 M parameters, batch 32",
+     "training.shm.pipeline1.share", "", true, 0.15},
 };
 
 enum { BARS = sizeof bars / sizeof *bars };
