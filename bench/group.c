@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bench/bench_codec.h"
 #include "bench/bench_shard.h"
 
 /* ---- declaring */
@@ -46,6 +47,7 @@ struct probe *group_probe(struct group *group, size_t station, uint32_t what, co
     static enum lg_status (*const measures[])(struct probe *, struct figures *, struct lg_error *) = {
         [STATION_MEMORY] = limit_memory_copy, [STATION_KERNELS] = limit_kernel_run,  [STATION_TCP] = limit_tcp_send,
         [STATION_ZMQ] = limit_zmq_run,        [STATION_CLUSTER] = bench_cluster_run, [STATION_SHARD] = bench_shard_run,
+        [STATION_CODEC] = bench_codec_run,
     };
     assert(group->probe_count < GROUP_PROBES_MAX);
     struct station *at = &group->stations[station];
@@ -118,6 +120,8 @@ static enum lg_status station_open(struct station *station, struct lg_error *err
         return limit_zmq_open(&station->limit, station->bytes, error);
     case STATION_SHARD:
         return bench_shard_open(&station->limit, station->bytes, error);
+    case STATION_CODEC:
+        return bench_codec_open(&station->limit, station->bytes, error);
     case STATION_CLUSTER:
         return bench_cluster_open(&station->cluster, &station->setup, error);
     }

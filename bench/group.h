@@ -16,6 +16,7 @@ enum station_kind {
     STATION_ZMQ,
     STATION_CLUSTER,
     STATION_SHARD,
+    STATION_CODEC,
 };
 
 struct station {

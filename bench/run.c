@@ -4,6 +4,7 @@
 
 #include "bench/bench.h"
 #include "bench/training.h"
+#include "common/codec.h"
 #include "common/units.h"
 
 enum { MANY = 1000, MANY_BYTES = 4096, SMALL_ROUND_TRIPS = 1000 };
@@ -81,14 +82,21 @@ static struct group *kernel_group(uint64_t bytes) {
 }
 
 static struct group *codec_group(uint64_t bytes) {
-    static const char *const codecs[] = {"f32", "int8", NULL};
+    static const char *const pushed[] = {"f32", "int8", NULL};
     char size[UNITS_TEXT_BYTES];
     size_text(bytes, size);
     struct group *group = group_new("codecs");
-    for (size_t i = 0; codecs[i]; i++) {
+    for (size_t i = 0; pushed[i]; i++) {
         struct bench_setup setup = setup_of(BENCH_TCP, 1, 1, bytes);
-        setup.codec = i == 0 ? NULL : codecs[i];
-        group_probe(group, group_cluster(group, &setup), BENCH_PUSH, "tcp.push.%s.%s", size, codecs[i]);
+        setup.codec = i == 0 ? NULL : pushed[i];
+        group_probe(group, group_cluster(group, &setup), BENCH_PUSH, "tcp.push.%s.%s", size, pushed[i]);
+    }
+    size_t count, alone = group_limit(group, STATION_CODEC, bytes);
+    const struct codec *const *all = codecs(&count);
+    for (uint32_t i = 0; i < count; i++) {
+        group_probe(group, alone, 2 * i, "codec.%s.encode", all[i]->name);
+        if (all[i] != codec_plain()) /* which hands out what was received */
+            group_probe(group, alone, 2 * i + 1, "codec.%s.decode", all[i]->name);
     }
     return group;
 }
