@@ -37,17 +37,17 @@ struct ratio {
     const char *name;                                        /* as docs/performance.md has it */
     char above[FIGURE_NAME_BYTES], below[FIGURE_NAME_BYTES]; /* figures; below "" : the figure itself */
     bool at_most;                                            /* else the bar is at least */
-    double bar;
+    double bar;                                              /* 0: none */
     double values[FIGURE_ROUNDS_MAX];
     struct spread spread; /* count 0: not measured */
 };
 
 enum { RATIOS_MAX = 32 };
 
-/* Every ratio that has a bar, computed where its figures are there. Returns how many. */
+/* Every ratio, computed where its figures are there. Returns how many. */
 size_t bench_ratios(const struct bench_result *result, struct ratio ratios[RATIOS_MAX]);
 bool ratio_met(const struct ratio *ratio);
-/* True when every ratio was measured and met. */
+/* True when every ratio that has a bar was measured and met it. */
 bool bench_all_met(const struct bench_result *result);
 
 /* ---- reports */

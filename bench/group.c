@@ -45,9 +45,10 @@ size_t group_cluster(struct group *group, const struct bench_setup *setup) {
 
 struct probe *group_probe(struct group *group, size_t station, uint32_t what, const char *format, ...) {
     static enum lg_status (*const measures[])(struct probe *, struct figures *, struct lg_error *) = {
-        [STATION_MEMORY] = limit_memory_copy, [STATION_KERNELS] = limit_kernel_run,  [STATION_TCP] = limit_tcp_send,
-        [STATION_ZMQ] = limit_zmq_run,        [STATION_CLUSTER] = bench_cluster_run, [STATION_SHARD] = bench_shard_run,
-        [STATION_CODEC] = bench_codec_run,
+        [STATION_MEMORY] = limit_memory_copy,  [STATION_KERNELS] = limit_kernel_run,
+        [STATION_UPDATE] = limit_kernel_bytes, [STATION_TCP] = limit_tcp_send,
+        [STATION_ZMQ] = limit_zmq_run,         [STATION_CLUSTER] = bench_cluster_run,
+        [STATION_SHARD] = bench_shard_run,     [STATION_CODEC] = bench_codec_run,
     };
     assert(group->probe_count < GROUP_PROBES_MAX);
     struct station *at = &group->stations[station];
@@ -98,6 +99,13 @@ bool group_filter(struct group *group, const char *filter) {
     return any;
 }
 
+bool group_drop_known(struct group *group, const struct figures *figures) {
+    for (size_t i = group->probe_count; i-- > 0;)
+        if (figures_find(figures, group->probes[i].name))
+            drop_probe(group, i);
+    return group->probe_count > 0;
+}
+
 /* ---- running */
 
 void omissions_add(struct omissions *omissions, const char *what, const char *reason) {
@@ -113,6 +121,7 @@ static enum lg_status station_open(struct station *station, struct lg_error *err
     case STATION_MEMORY:
         return limit_memory_open(&station->limit, station->bytes, error);
     case STATION_KERNELS:
+    case STATION_UPDATE:
         return limit_kernels_open(&station->limit, station->bytes, error);
     case STATION_TCP:
         return limit_tcp_open(&station->limit, station->bytes, error);

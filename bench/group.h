@@ -11,7 +11,8 @@ enum { GROUP_STATIONS_MAX = 12, GROUP_PROBES_MAX = 32 };
 
 enum station_kind {
     STATION_MEMORY,
-    STATION_KERNELS,
+    STATION_KERNELS, /* rates in parameters */
+    STATION_UPDATE,  /* the same in bytes */
     STATION_TCP,
     STATION_ZMQ,
     STATION_CLUSTER,
@@ -62,6 +63,8 @@ bool filter_names(const char *filter, const char *text);
 /* Leaves out what the filter does not name: a group that it names stays whole, else probes that it names stay, and
  * limits beside them. False: nothing is left. */
 bool group_filter(struct group *group, const char *filter);
+/* Leaves out probes whose figures are there already. False: nothing is left. */
+bool group_drop_known(struct group *group, const struct figures *figures);
 /* Opens, measures, closes. Stations that this machine or version does not support are left out and noted. */
 LG_MUST_CHECK enum lg_status group_run(struct group *group, const struct probe_plan *plan, struct figures *figures,
                                        struct omissions *omissions, struct lg_error *error);

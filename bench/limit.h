@@ -27,6 +27,8 @@ enum lg_status limit_memory_copy(struct probe *probe, struct figures *figures, s
 /* Billions of parameters per second of the update loop over plain arrays; `what` counts in limit_kernel_names. */
 enum lg_status limit_kernel_run(struct probe *probe, struct figures *figures, struct lg_error *error);
 extern const char *const limit_kernel_names[]; /* ends with NULL */
+/* The same in GB/s of gradients. */
+enum lg_status limit_kernel_bytes(struct probe *probe, struct figures *figures, struct lg_error *error);
 /* GB/s one way, at the best of some message sizes. */
 enum lg_status limit_tcp_send(struct probe *probe, struct figures *figures, struct lg_error *error);
 /* GB/s of chunks that are received, applied with SGD, and acknowledged (LIMIT_ZMQ_PUSH) or answered with the updated

@@ -74,7 +74,8 @@ enum lg_status limit_kernels_open(struct limit *limit, uint64_t bytes, struct lg
     return process_start(&limit->processes[0], "limit-kernels", run, limit, &report, error);
 }
 
-enum lg_status limit_kernel_run(struct probe *probe, struct figures *figures, struct lg_error *error) {
+/* Billions of parameters per second in one measurement. */
+static enum lg_status measure(struct probe *probe, double *rate, struct lg_error *error) {
     struct limit *limit = probe->station;
     struct process_report report;
     const struct process_order order = {.what = probe->what, .count = probe->count};
@@ -82,6 +83,18 @@ enum lg_status limit_kernel_run(struct probe *probe, struct figures *figures, st
     if (status != LG_OK)
         return status;
     probe->spent_s = report.ended_s - report.began_s;
-    double parameters = (double)(limit->bytes / sizeof(float)) * probe->count;
-    return probe_add(probe, figures, "", "Gparam/s", parameters / probe->spent_s / 1e9, error);
+    *rate = (double)(limit->bytes / sizeof(float)) * probe->count / probe->spent_s / 1e9;
+    return LG_OK;
+}
+
+enum lg_status limit_kernel_run(struct probe *probe, struct figures *figures, struct lg_error *error) {
+    double rate = 0;
+    enum lg_status status = measure(probe, &rate, error);
+    return status == LG_OK ? probe_add(probe, figures, "", "Gparam/s", rate, error) : status;
+}
+
+enum lg_status limit_kernel_bytes(struct probe *probe, struct figures *figures, struct lg_error *error) {
+    double rate = 0;
+    enum lg_status status = measure(probe, &rate, error);
+    return status == LG_OK ? probe_add(probe, figures, "", "GB/s", sizeof(float) * rate, error) : status;
 }

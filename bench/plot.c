@@ -118,8 +118,11 @@ static void draw_ratios(const struct bench_result *result, int top, FILE *out) {
     int count = (int)bench_ratios(result, ratios), row = top + 12;
     double one = NAME_WIDTH + (WIDTH - NAME_WIDTH - 80) / 2.0;
     fprintf(out, "<text class=\"title\" x=\"%d\" y=\"%d\">ratios against their bars (the line)</text>\n", LEFT, top);
-    for (int i = 0; i < count; i++, row += ROW)
-        draw_ratio(&ratios[i], row, out);
+    for (int i = 0; i < count; i++)
+        if (ratios[i].bar > 0) {
+            draw_ratio(&ratios[i], row, out);
+            row += ROW;
+        }
     fprintf(out, "<line class=\"one\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%d\" y2=\"%d\"/>\n", one, one, top + 10, row);
 }
 

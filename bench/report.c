@@ -68,9 +68,14 @@ static void print_ratios(const struct bench_result *result, FILE *out) {
             fprintf(out, "  --      not measured                  %s\n", ratio->name);
             continue;
         }
-        fprintf(out, "  %-6s %6.2f  %5.2f .. %-5.2f  %s %-5.2f  %s\n", ratio_met(ratio) ? "met" : "MISSED",
-                ratio->spread.median, ratio->spread.low, ratio->spread.high, ratio->at_most ? "<=" : ">=", ratio->bar,
-                ratio->name);
+        char bar[16] = "";
+        if (ratio->bar > 0)
+            snprintf(bar, sizeof bar, "%s %.2f", ratio->at_most ? "<=" : ">=", ratio->bar);
+        fprintf(out, "  %-6s %6.2f  %5.2f .. %-5.2f  %-8s  %s\n",
+                ratio->bar <= 0    ? ""
+                : ratio_met(ratio) ? "met"
+                                   : "MISSED",
+                ratio->spread.median, ratio->spread.low, ratio->spread.high, bar, ratio->name);
     }
 }
 
@@ -118,9 +123,9 @@ static json_t *ratios_document(const struct bench_result *result) {
         bool there = ratio->spread.count > 0;
         json_t *entry = spread_document(&ratio->spread, ratio->values, ratio->spread.count);
         json_object_set_new(entry, "value", there ? json_real(ratio->spread.median) : json_null());
-        json_object_set_new(entry, "bar", json_real(ratio->bar));
+        json_object_set_new(entry, "bar", ratio->bar > 0 ? json_real(ratio->bar) : json_null());
         json_object_set_new(entry, "sense", json_string(ratio->at_most ? "at most" : "at least"));
-        json_object_set_new(entry, "met", there ? json_boolean(ratio_met(ratio)) : json_null());
+        json_object_set_new(entry, "met", there && ratio->bar > 0 ? json_boolean(ratio_met(ratio)) : json_null());
         json_object_set_new(entry, "above", json_string(ratio->above));
         json_object_set_new(entry, "below", json_string(ratio->below));
         json_object_set_new(document, ratio->name, entry);

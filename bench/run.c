@@ -30,6 +30,7 @@ static struct group *tensor_group(uint64_t bytes) {
     size_text(bytes, size);
     struct group *group = group_new("a tensor of %s", size);
     group_probe(group, group_limit(group, STATION_MEMORY, bytes), 0, "limit.memcpy.%s", size);
+    group_probe(group, group_limit(group, STATION_UPDATE, bytes), 0, "limit.sgd.%s", size);
     group_probe(group, group_limit(group, STATION_TCP, bytes), 0, "limit.tcp.%s", size);
     size_t zmq = group_limit(group, STATION_ZMQ, bytes);
     group_probe(group, zmq, LIMIT_ZMQ_PUSH, "limit.zmq.push.%s", size);
@@ -40,8 +41,11 @@ static struct group *tensor_group(uint64_t bytes) {
         for (uint32_t what = BENCH_PUSH; what <= BENCH_PUSHPULL; what++)
             group_probe(group, cluster, what, "%s.%s.%s", bench_transport_name(one.transport), operations[what], size);
     }
-    const struct bench_setup two = setup_of(BENCH_SHM, 1, 2, bytes);
-    group_probe(group, group_cluster(group, &two), BENCH_PUSHPULL, "shm.pushpull.%s.2workers", size);
+    const struct bench_setup workers = setup_of(BENCH_SHM, 1, 2, bytes), shards = setup_of(BENCH_SHM, 2, 1, bytes);
+    group_probe(group, group_cluster(group, &workers), BENCH_PUSHPULL, "shm.pushpull.%s.2workers", size);
+    size_t cluster = group_cluster(group, &shards);
+    group_probe(group, cluster, BENCH_PUSH, "shm.push.%s.2shards", size);
+    group_probe(group, cluster, BENCH_PUSHPULL, "shm.pushpull.%s.2shards", size);
     return group;
 }
 
@@ -161,7 +165,7 @@ static enum lg_status measure_size(uint64_t bytes, unsigned shards, unsigned wor
     struct group *group = size_group(bytes, shards, workers);
     char size[UNITS_TEXT_BYTES], ending[FIGURE_NAME_BYTES];
     enum lg_status status = LG_OK;
-    if (group_filter(group, options->filter)) {
+    if (group_filter(group, options->filter) && group_drop_known(group, &result->figures)) {
         status = group_run(group, plan, &result->figures, &result->omissions, error);
         tell((void *)options, "");
         snprintf(ending, sizeof ending, "%s%s", shards == 2 ? ".2shards" : "", workers == 2 ? ".2workers" : "");
@@ -186,9 +190,8 @@ static enum lg_status measure_sizes(struct bench_result *result, struct lg_error
     for (uint64_t bytes = 4 * KIB; status == LG_OK && bytes <= 256 * MIB; bytes *= 4)
         for (unsigned shards = 1; status == LG_OK && shards <= 2; shards++)
             for (unsigned workers = 1; status == LG_OK && workers <= 2; workers++) {
-                bool told = shards == 1 && workers == 1 && bytes == result->options->tensor_bytes;
                 bool whole = shards == 2 && bytes < 512 * KIB; /* of one unit: one shard holds all of it */
-                if (!told && !whole)
+                if (!whole)
                     status = measure_size(bytes, shards, workers, &plan, &headed, result, error);
             }
     return status;
