@@ -64,6 +64,8 @@ static void print_ratios(const struct bench_result *result, FILE *out) {
     fprintf(out, "\nratios within this run (median, quartiles, bar)\n");
     for (size_t i = 0; i < count; i++) {
         const struct ratio *ratio = &ratios[i];
+        if (ratio->spread.count == 0 && ratio->bar <= 0)
+            continue;
         if (ratio->spread.count == 0) {
             fprintf(out, "  --      not measured                  %s\n", ratio->name);
             continue;

@@ -165,8 +165,9 @@ static enum lg_status measure_size(uint64_t bytes, unsigned shards, unsigned wor
     struct group *group = size_group(bytes, shards, workers);
     char size[UNITS_TEXT_BYTES], ending[FIGURE_NAME_BYTES];
     enum lg_status status = LG_OK;
-    if (group_filter(group, options->filter) && group_drop_known(group, &result->figures)) {
-        status = group_run(group, plan, &result->figures, &result->omissions, error);
+    if (group_filter(group, options->filter)) {
+        if (group_drop_known(group, &result->figures))
+            status = group_run(group, plan, &result->figures, &result->omissions, error);
         tell((void *)options, "");
         snprintf(ending, sizeof ending, "%s%s", shards == 2 ? ".2shards" : "", workers == 2 ? ".2workers" : "");
         if (options->table && !*headed)
