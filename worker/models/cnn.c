@@ -168,10 +168,11 @@ static enum lg_status cnn_backward(struct model *model, model_gradient_fn *ready
         return status;
     c->ops->relu_backward(c->stream, (size_t)c->rows * m->hidden.outputs, m->hidden_y, m->hidden_gradient,
                           m->hidden_gradient);
-    core_linear_backward(c, &m->hidden, c->rows, m->flat, m->hidden_gradient, second->gradient);
+    core_linear_gradients(c, &m->hidden, c->rows, m->flat, m->hidden_gradient);
     status = core_ready(c, ready, context, m->hidden.weight.index, 2, error);
     if (status != LG_OK)
         return status;
+    core_linear_input(c, &m->hidden, c->rows, m->hidden_gradient, second->gradient);
     stage_backward(c, second, m->flat, first->gradient);
     status = core_ready(c, ready, context, second->weight.index, 2, error);
     if (status != LG_OK)

@@ -160,15 +160,23 @@ void core_linear_forward(struct core *core, const struct core_linear *layer, uin
         core->ops->bias_add(core->stream, rows, layer->outputs, core_parameter(core, layer->bias), y);
 }
 
-void core_linear_backward(struct core *core, const struct core_linear *layer, uint32_t rows, const float *x,
-                          const float *dy, float *dx) {
+void core_linear_gradients(struct core *core, const struct core_linear *layer, uint32_t rows, const float *x,
+                           const float *dy) {
     core->ops->gemm(core->stream, true, false, layer->outputs, layer->inputs, rows, 1, dy, x, 0,
                     core_gradient(core, layer->weight));
     if (layer->bias.elements)
         core->ops->column_sums(core->stream, rows, layer->outputs, dy, core_gradient(core, layer->bias));
-    if (dx)
-        core->ops->gemm(core->stream, false, false, rows, layer->inputs, layer->outputs, 1, dy,
-                        core_parameter(core, layer->weight), 0, dx);
+}
+
+void core_linear_input(struct core *core, const struct core_linear *layer, uint32_t rows, const float *dy, float *dx) {
+    core->ops->gemm(core->stream, false, false, rows, layer->inputs, layer->outputs, 1, dy,
+                    core_parameter(core, layer->weight), 0, dx);
+}
+
+void core_linear_backward(struct core *core, const struct core_linear *layer, uint32_t rows, const float *x,
+                          const float *dy, float *dx) {
+    core_linear_gradients(core, layer, rows, x, dy);
+    core_linear_input(core, layer, rows, dy, dx);
 }
 
 void core_normal(const struct core *core, struct core_tensor tensor, uint64_t seed, double deviation,

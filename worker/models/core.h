@@ -76,7 +76,12 @@ struct core_linear {
 struct core_linear core_linear(struct core *core, uint32_t inputs, uint32_t outputs, bool bias, const char *name);
 /* x [rows][inputs] -> y [rows][outputs] */
 void core_linear_forward(struct core *core, const struct core_linear *layer, uint32_t rows, const float *x, float *y);
-/* dy [rows][outputs] -> gradients of weight and bias, and dx [rows][inputs] unless NULL. */
+/* dy [rows][outputs] -> gradients of weight and bias. */
+void core_linear_gradients(struct core *core, const struct core_linear *layer, uint32_t rows, const float *x,
+                           const float *dy);
+/* dy [rows][outputs] -> dx [rows][inputs] */
+void core_linear_input(struct core *core, const struct core_linear *layer, uint32_t rows, const float *dy, float *dx);
+/* Both; models with few and large layers announce the gradients in between instead, so that they travel meanwhile. */
 void core_linear_backward(struct core *core, const struct core_linear *layer, uint32_t rows, const float *x,
                           const float *dy, float *dx);
 

@@ -103,13 +103,17 @@ static enum lg_status mlp_backward(struct model *model, model_gradient_fn *ready
     const float *dy = m->before[m->count];
     enum lg_status status = LG_OK;
     for (size_t i = m->count; i-- > 0 && status == LG_OK;) {
-        float *dx = i ? m->gradients[i] : NULL;
-        core_linear_backward(c, &m->layers[i], c->rows, m->inputs[i], dy, dx);
-        status = core_ready(c, ready, context, m->layers[i].weight.index, 2, error);
-        size_t n = (size_t)c->rows * m->layers[i].inputs;
-        if (i && m->gelu)
+        const struct core_linear *layer = &m->layers[i];
+        float *dx = m->gradients[i];
+        size_t n = (size_t)c->rows * layer->inputs;
+        core_linear_gradients(c, layer, c->rows, m->inputs[i], dy);
+        status = core_ready(c, ready, context, layer->weight.index, 2, error);
+        if (i == 0)
+            break;
+        core_linear_input(c, layer, c->rows, dy, dx);
+        if (m->gelu)
             c->ops->gelu_backward(c->stream, n, m->before[i], dx, dx);
-        else if (i)
+        else
             c->ops->relu_backward(c->stream, n, m->inputs[i], dx, dx);
         dy = dx;
     }

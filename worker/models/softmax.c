@@ -121,7 +121,7 @@ static enum lg_status softmax_backward(struct model *model, model_gradient_fn *r
         c->ops->sparse_backward(c->stream, &m->sparse, m->layer.outputs, m->logits, core_gradient(c, m->layer.weight));
         c->ops->column_sums(c->stream, c->rows, m->layer.outputs, m->logits, core_gradient(c, m->layer.bias));
     } else {
-        core_linear_backward(c, &m->layer, c->rows, m->x, m->logits, NULL);
+        core_linear_gradients(c, &m->layer, c->rows, m->x, m->logits);
     }
     return core_ready(c, ready, context, 0, model->tensor_count, error);
 }
