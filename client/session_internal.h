@@ -27,6 +27,7 @@ struct slot {
     int64_t heard_ns;        /* last answer, or when the first unanswered message went out */
     int64_t retry_ns;        /* nothing is sent before: the shard asked for patience; 0: no such wish */
     int64_t backoff_ms;      /* the next wish waits so long */
+    uint64_t read_bytes;     /* values read in place that the shard has not been told of */
     uint32_t pushes_flying;  /* parts sent on this connection and unanswered */
     uint64_t flight_bytes;   /* push payload sent and unacknowledged + pull payload asked for */
     uint64_t credit_bytes;   /* as granted */

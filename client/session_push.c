@@ -151,6 +151,7 @@ static bool part_send(struct session *session, struct push *push, uint32_t slot_
                  .local_steps = push->spec.local_steps,
                  .base = base_of(session, state, slot_index),
                  .pull = asks,
+                 .read_bytes = session->slots[slot_index].read_bytes,
                  .covers = session->covers,
                  .cover_count = push->spec.cover_count},
         .units = asks ? session_held_table(session, push->held, slot_index, part) : &plan->units[part->first_unit],
@@ -158,7 +159,10 @@ static bool part_send(struct session *session, struct push *push, uint32_t slot_
         .payload = session->frames,
         .payload_count = frames_fill(session, push, slot_index, part),
     };
-    return session_send(session, slot_index, &message, now_ns);
+    if (!session_send(session, slot_index, &message, now_ns))
+        return false;
+    session->slots[slot_index].read_bytes = 0;
+    return true;
 }
 
 /* Sends what may go of one push; false when a part that could go by its tensors has to wait. */

@@ -154,10 +154,13 @@ bool session_values_read(struct session *session, struct held *held, float *targ
     for (uint32_t i = part->first_unit; i < part->first_unit + part->unit_count; i++) {
         uint32_t unit = session->parts.slots[slot].units[i].unit;
         float *into = target + session->parts.blocks.blocks[unit].offset;
-        if (sink->local_read(sink->context, slot, i, into, &held->versions[unit]) == LOCAL_READ_BUSY) {
+        enum local_read read = sink->local_read(sink->context, slot, i, into, &held->versions[unit]);
+        if (read == LOCAL_READ_BUSY) {
             held->versions[unit] = 0; /* `into` may hold some of it */
             return false;
         }
+        if (read == LOCAL_READ_DONE)
+            session->slots[slot].read_bytes += session->parts.slots[slot].units[i].elements * sizeof(float);
     }
     return true;
 }

@@ -135,6 +135,7 @@ struct wire_push {
     uint64_t base, round;
     uint32_t ticket;
     bool pull, ring;
+    uint64_t read_bytes;
     const struct wire_cover *covers;
     size_t cover_count;
 };

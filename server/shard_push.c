@@ -338,6 +338,8 @@ void shard_handle_push(struct shard *shard, const struct shard_input *input) {
         part->job->tally.push_bytes += part->bytes;
         metric_add(part->job->cells.push_parts, 1);
         metric_add(part->job->cells.push_bytes, part->bytes);
+        part->job->tally.pull_bytes += input->message->push.read_bytes;
+        metric_add(part->job->cells.pull_bytes, input->message->push.read_bytes);
         switch (dedup_find(&part->session->dedup, input->message->push.seq, &slot)) {
         case DEDUP_STALE:
             status = lg_fail(&error, LG_STALE, "seq %llu is older than what is remembered: it was settled before",
