@@ -326,6 +326,7 @@ static void drain_coordinator(struct lg_client *client, int64_t now_ns) {
     }
 }
 
+/* Not beyond what is awaited: the caller of a short call goes on at once, without another look at the socket. */
 static void drain_shard(struct lg_client *client, uint32_t slot, int64_t now_ns) {
     struct client_io *io = &client->io;
     struct link *link = &io->shards[slot].link;
@@ -342,6 +343,8 @@ static void drain_shard(struct lg_client *client, uint32_t slot, int64_t now_ns)
             session_receive(io->session, slot, &message, now_ns);
             if (message.kind == WIRE_HELLO_REPLY)
                 client_local_greeted(client, slot, message.hello_reply.local);
+            if (session_idle(io->session))
+                return;
             continue;
         }
         log_warn("malformed", "shard %u sent a message that cannot be read: %s", slot, error.message);

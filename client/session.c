@@ -87,6 +87,13 @@ uint64_t session_progress(const struct session *session) {
     return session->progress;
 }
 
+bool session_idle(const struct session *session) {
+    bool idle = session->pull.state != PULL_ACTIVE;
+    for (size_t i = 0; i < SESSION_PUSHES; i++)
+        idle = idle && !(session->pushes[i].used && session->pushes[i].unsettled > 0);
+    return idle;
+}
+
 /* ---- sending */
 
 bool session_credit_allows(const struct slot *slot, uint64_t bytes) {

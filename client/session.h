@@ -113,6 +113,8 @@ LG_MUST_CHECK enum lg_status session_status(const struct session *session, struc
 void session_end(struct session *session, enum lg_status status, const char *reason);
 /* Rises with every answer that settled something: a caller renews its deadline while it does. */
 uint64_t session_progress(const struct session *session);
+/* No answer to a push or pull is awaited. */
+bool session_idle(const struct session *session);
 /* "shard 1: no answer for 2.3 s" or "" when everything flows; for progress reports. */
 void session_describe(const struct session *session, int64_t now_ns, char *text, size_t bytes);
 /* Nanoseconds until session_tick is next needed; -1: not before the next event. */

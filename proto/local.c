@@ -29,7 +29,8 @@ bool local_segment_fits(const struct local_segment *segment, uint32_t unit_count
            head->bytes == bytes;
 }
 
-/* Odd also where a writer died before. The fence keeps the values' stores behind the odd sequence; the release store keeps them before the even one. */
+/* Odd also where a writer died before. The fence keeps the values' stores behind the odd sequence; the release store
+ * keeps them before the even one. */
 void local_unit_begin(struct local_unit *unit) {
     if (!unit)
         return;

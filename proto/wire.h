@@ -475,6 +475,8 @@ LG_MUST_CHECK enum lg_status wire_decode(const struct wire_bytes *frames, size_t
  * `capacity` (WIRE_PAYLOAD_FRAMES_MAX + 2 always suffices). */
 size_t wire_header_bytes(const struct wire_message *message);
 void wire_header_write(const struct wire_message *message, void *header);
+/* Both at once, into memory of WIRE_HEADER_BYTES_MAX: the bytes written, or 0. */
+size_t wire_header_encode(const struct wire_message *message, void *header);
 LG_MUST_CHECK enum lg_status wire_raw_frames(const struct wire_message *message, struct wire_bytes *frames,
                                              size_t capacity, size_t *count, void **scratch);
 

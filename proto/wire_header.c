@@ -146,13 +146,18 @@ size_t wire_header_bytes(const struct wire_message *message) {
     return put_message(message, &header, &body, &scratch) ? packed_bytes(&header) : 0;
 }
 
-void wire_header_write(const struct wire_message *message, void *out) {
+size_t wire_header_encode(const struct wire_message *message, void *out) {
     _Alignas(16) unsigned char memory[SCRATCH_BYTES];
     struct wire_arena scratch = {memory, 0, sizeof memory};
     Lagoon__Proto__Header header;
     union any_body body;
-    if (put_message(message, &header, &body, &scratch) && (!has_texts(message->kind) || packed_bytes(&header) > 0))
-        protobuf_c_message_pack(&header.base, out);
+    if (!put_message(message, &header, &body, &scratch) || (has_texts(message->kind) && packed_bytes(&header) == 0))
+        return 0;
+    return protobuf_c_message_pack(&header.base, out);
+}
+
+void wire_header_write(const struct wire_message *message, void *out) {
+    (void)wire_header_encode(message, out);
 }
 
 /* ---- decoding: texts and number arrays stay where the unpacker put them, in the arena */

@@ -4,16 +4,9 @@
 #include <string.h>
 
 static enum lg_status add_header(const struct wire_message *message, struct net_message *out) {
-    zmq_msg_t frame;
-    size_t bytes = wire_header_bytes(message);
-    if (bytes == 0)
-        return LG_INVALID;
-    if (zmq_msg_init_size(&frame, bytes) != 0)
-        return LG_NO_MEMORY;
-    wire_header_write(message, zmq_msg_data(&frame));
-    enum lg_status status = net_message_add_move(out, &frame);
-    zmq_msg_close(&frame);
-    return status;
+    unsigned char header[WIRE_HEADER_BYTES_MAX];
+    size_t bytes = wire_header_encode(message, header);
+    return bytes > 0 ? net_message_add(out, header, bytes) : LG_INVALID;
 }
 
 /* Payload frames [first, end) as one copied frame. */

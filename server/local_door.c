@@ -14,7 +14,7 @@
 
 #include "common/log.h"
 
-enum { WAITING_MAX = LOCAL_DOOR_ITEMS - 1, WAIT_MS = 2000, BACKLOG = 64, DESCRIPTORS_MAX = 4 };
+enum { WAITING_MAX = LOCAL_DOOR_FDS - 1, WAIT_MS = 2000, BACKLOG = 64, DESCRIPTORS_MAX = 4 };
 
 /* A session's gradient memory. */
 struct ring {
@@ -279,11 +279,11 @@ static void take_visitors(struct local_door *door, int64_t now_ns) {
     }
 }
 
-int local_door_items(const struct local_door *door, zmq_pollitem_t *items) {
-    items[0] = (zmq_pollitem_t){.fd = door->fd, .events = ZMQ_POLLIN};
+nfds_t local_door_watch(const struct local_door *door, struct pollfd *fds) {
+    fds[0] = (struct pollfd){.fd = door->fd, .events = POLLIN};
     for (int i = 0; i < door->visitor_count; i++)
-        items[1 + i] = (zmq_pollitem_t){.fd = door->visitors[i].fd, .events = ZMQ_POLLIN};
-    return 1 + door->visitor_count;
+        fds[1 + i] = (struct pollfd){.fd = door->visitors[i].fd, .events = POLLIN};
+    return 1 + (nfds_t)door->visitor_count;
 }
 
 void local_door_serve(struct local_door *door, const struct shard *shard, int64_t now_ns) {

@@ -8,21 +8,21 @@
 #ifndef LAGOON_SERVER_LOCAL_DOOR_H
 #define LAGOON_SERVER_LOCAL_DOOR_H
 
-#include <zmq.h>
+#include <poll.h>
 
 #include "server/shard.h"
 
 struct local_door;
 
-enum { LOCAL_DOOR_ITEMS = 9 };
+enum { LOCAL_DOOR_FDS = 9 };
 
 LG_MUST_CHECK enum lg_status local_door_open(struct local_door **out, struct lg_error *error);
 void local_door_close(struct local_door *door); /* NULL is fine */
 /* The socket's name, for HELLO_REPLY. */
 const char *local_door_name(const struct local_door *door);
 
-/* What to poll for; returns how many of `items`, at most LOCAL_DOOR_ITEMS. */
-int local_door_items(const struct local_door *door, zmq_pollitem_t *items);
+/* What to poll for; returns how many of `fds`, at most LOCAL_DOOR_FDS. */
+nfds_t local_door_watch(const struct local_door *door, struct pollfd *fds);
 /* Answers who has come. */
 void local_door_serve(struct local_door *door, const struct shard *shard, int64_t now_ns);
 /* Lets go of memory whose session has ended; now and then. */

@@ -17,8 +17,16 @@ enum {
     STATS_JOBS_MAX = 64,
 };
 
+/* A socket that the thread takes messages from. */
+struct inlet {
+    void *socket;
+    int fd;     /* tells of news only, see net_fd */
+    bool quiet; /* nothing is there to be taken, and nothing was sent since */
+};
+
 struct shard_thread {
-    void *zmq, *data, *control_inside, *control_outside;
+    void *zmq, *control_outside;
+    struct inlet data, control;
     char endpoint[NET_ENDPOINT_BYTES];
     struct shard_config config;
     struct shard *shard;
@@ -70,8 +78,11 @@ static void send_message(void *context, uint64_t route, const struct wire_messag
     struct wire_net_lender lender = {(void *)snapshots, lend_snapshot, give_back_snapshot};
     if (status == LG_OK)
         status = snapshot_count > 0 ? wire_net_add_lent(message, &lender, out) : wire_net_add(message, out);
-    if (status == LG_OK)
-        status = net_send(route == SHARD_ROUTE_CONTROL ? thread->control_inside : thread->data, out);
+    if (status == LG_OK) {
+        struct inlet *inlet = route == SHARD_ROUTE_CONTROL ? &thread->control : &thread->data;
+        inlet->quiet = false;
+        status = net_send(inlet->socket, out);
+    }
     if (status != LG_OK) {
         /* The peer is gone (it asks again on its next connection) or memory is out. */
         log_debug("reply-lost", "shard %u could not send %s: %s", thread->config.index, wire_kind_name(message->kind),
@@ -139,48 +150,63 @@ static void take_control(struct shard_thread *thread) {
                   &(struct shard_input){.now_ns = now_ns(), .route = SHARD_ROUTE_CONTROL, .message = &message});
 }
 
+/* True when there was a message. The thread is to stop when the context has ended. */
+static bool take(struct shard_thread *thread, struct inlet *inlet, enum lg_status *status) {
+    *status = net_receive(inlet->socket, &thread->in);
+    inlet->quiet = *status == LG_UNAVAILABLE;
+    thread->stopping = thread->stopping || *status == LG_IO;
+    return *status == LG_OK || *status == LG_MALFORMED;
+}
+
 /* Takes up to a budget of messages, so that neither socket starves the other. */
 static int drain_data(struct shard_thread *thread) {
+    enum lg_status status;
     int taken = 0;
-    for (; taken < NET_RECEIVE_BUDGET; taken++) {
-        enum lg_status status = net_receive(thread->data, &thread->in);
-        if (status == LG_UNAVAILABLE || status == LG_IO)
-            break;
+    for (; taken < NET_RECEIVE_BUDGET && take(thread, &thread->data, &status); taken++)
         take_data(thread, status);
-    }
     metric_set(thread->queue_depth, taken);
     net_message_clear(&thread->in);
     return taken;
 }
 
 static void drain_control(struct shard_thread *thread) {
-    while (!thread->stopping && net_receive(thread->control_inside, &thread->in) == LG_OK)
-        take_control(thread);
+    enum lg_status status;
+    while (!thread->stopping && take(thread, &thread->control, &status))
+        if (status == LG_OK)
+            take_control(thread);
     net_message_clear(&thread->in);
 }
 
+static void keep_house(struct shard_thread *thread, int64_t now_ms) {
+    if (now_ms < thread->next_stats_ms)
+        return;
+    publish_stats(thread);
+    if (thread->door)
+        local_door_sweep(thread->door, thread->shard);
+    thread->next_stats_ms = now_ms + STATS_INTERVAL_MS;
+}
+
+/* Waits for news, then works until there is nothing left: poll(2) on the sockets' fds, as zmq_poll asks every socket
+ * twice each time. */
 static void *serve(void *argument) {
     struct shard_thread *thread = argument;
     while (!thread->stopping) {
-        zmq_pollitem_t items[2 + LOCAL_DOOR_ITEMS] = {{.socket = thread->data, .events = ZMQ_POLLIN},
-                                                      {.socket = thread->control_inside, .events = ZMQ_POLLIN}};
-        int visitors = thread->door ? local_door_items(thread->door, &items[2]) : 0;
+        struct pollfd fds[2 + LOCAL_DOOR_FDS] = {{.fd = thread->data.fd, .events = POLLIN},
+                                                 {.fd = thread->control.fd, .events = POLLIN}};
+        nfds_t visitors = thread->door ? local_door_watch(thread->door, &fds[2]) : 0;
         int64_t wait_ms = thread->next_stats_ms - now_ns() / 1000000;
-        if (zmq_poll(items, 2 + visitors, wait_ms > 0 ? (long)wait_ms : 0) < 0 && zmq_errno() == ETERM)
-            break;
-        drain_control(thread);
-        drain_data(thread);
-        for (int i = 0; i < visitors; i++)
-            if (items[2 + i].revents) {
-                local_door_serve(thread->door, thread->shard, now_ns());
-                break;
-            }
-        if (now_ns() / 1000000 >= thread->next_stats_ms) {
-            publish_stats(thread);
-            if (thread->door)
-                local_door_sweep(thread->door, thread->shard);
-            thread->next_stats_ms = now_ns() / 1000000 + STATS_INTERVAL_MS;
-        }
+        bool quiet = thread->data.quiet && thread->control.quiet;
+        (void)poll(fds, 2 + visitors, quiet && wait_ms > 0 ? (int)wait_ms : 0);
+        if (fds[1].revents || !thread->control.quiet)
+            drain_control(thread);
+        if (fds[0].revents || !thread->data.quiet)
+            (void)drain_data(thread);
+        bool called = false;
+        for (nfds_t i = 0; i < visitors; i++)
+            called = called || fds[2 + i].revents;
+        if (called)
+            local_door_serve(thread->door, thread->shard, now_ns());
+        keep_house(thread, now_ns() / 1000000);
     }
     while (drain_data(thread) == NET_RECEIVE_BUDGET)
         ;
@@ -192,13 +218,13 @@ static void *serve(void *argument) {
 static enum lg_status open_pair(struct shard_thread *thread, struct lg_error *error) {
     char name[64];
     snprintf(name, sizeof name, "inproc://lagoon-shard-%p", (void *)thread);
-    thread->control_inside = zmq_socket(thread->zmq, ZMQ_PAIR);
+    thread->control.socket = zmq_socket(thread->zmq, ZMQ_PAIR);
     thread->control_outside = zmq_socket(thread->zmq, ZMQ_PAIR);
     int zero = 0;
-    if (!thread->control_inside || !thread->control_outside ||
-        zmq_setsockopt(thread->control_inside, ZMQ_LINGER, &zero, sizeof zero) != 0 ||
+    if (!thread->control.socket || !thread->control_outside ||
+        zmq_setsockopt(thread->control.socket, ZMQ_LINGER, &zero, sizeof zero) != 0 ||
         zmq_setsockopt(thread->control_outside, ZMQ_LINGER, &zero, sizeof zero) != 0 ||
-        zmq_bind(thread->control_inside, name) != 0 || zmq_connect(thread->control_outside, name) != 0)
+        zmq_bind(thread->control.socket, name) != 0 || zmq_connect(thread->control_outside, name) != 0)
         return lg_fail(error, LG_IO, "cannot open the control pair of a shard: %s", zmq_strerror(zmq_errno()));
     return LG_OK;
 }
@@ -211,11 +237,15 @@ enum lg_status shard_thread_open(const struct shard_thread_options *options, str
     thread->zmq = options->zmq;
     thread->config = options->shard;
     thread->config.index = UINT32_MAX;
-    enum lg_status status = net_socket_open(options->zmq, NET_SERVER, NULL, &thread->data, error);
+    enum lg_status status = net_socket_open(options->zmq, NET_SERVER, NULL, &thread->data.socket, error);
     if (status == LG_OK)
-        status = net_bind(thread->data, options->endpoint, thread->endpoint, error);
+        status = net_bind(thread->data.socket, options->endpoint, thread->endpoint, error);
     if (status == LG_OK)
         status = open_pair(thread, error);
+    if (status == LG_OK) {
+        thread->data.fd = net_fd(thread->data.socket);
+        thread->control.fd = net_fd(thread->control.socket);
+    }
     struct lg_error local_error = {0};
     if (status == LG_OK && options->local && local_door_open(&thread->door, &local_error) != LG_OK)
         log_warn("no-local", "workers on this host will send messages instead of sharing memory: %s",
@@ -276,9 +306,9 @@ void shard_thread_stop(struct shard_thread *thread) {
     net_message_clear(&thread->out);
     wire_arena_free(thread->arena);
     wire_arena_free(thread->control_arena);
-    net_socket_close(thread->data);
-    if (thread->control_inside)
-        zmq_close(thread->control_inside);
+    net_socket_close(thread->data.socket);
+    if (thread->control.socket)
+        zmq_close(thread->control.socket);
     if (thread->control_outside)
         zmq_close(thread->control_outside);
     free(thread);

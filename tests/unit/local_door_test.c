@@ -191,19 +191,19 @@ END_TEST
 
 /* Who says nothing is sent away in time, and keeps nobody else out. */
 START_TEST(the_silent_are_sent_away) {
-    int silent[LOCAL_DOOR_ITEMS + 3];
-    zmq_pollitem_t items[LOCAL_DOOR_ITEMS];
+    int silent[LOCAL_DOOR_FDS + 3];
+    struct pollfd fds[LOCAL_DOOR_FDS];
     for (size_t i = 0; i < sizeof silent / sizeof *silent; i++) {
         silent[i] = visit();
         local_door_serve(door, bench.shard, 0);
     }
-    ck_assert_int_eq(local_door_items(door, items), LOCAL_DOOR_ITEMS);
+    ck_assert_uint_eq(local_door_watch(door, fds), LOCAL_DOOR_FDS);
     int ring = make_ring(RING_BYTES, F_SEAL_SHRINK);
     close(say(visit(), sizeof hello, ring, 1));
     close(ring);
     ck_assert_uint_eq(welcome.status, LG_OK);
     local_door_serve(door, bench.shard, INT64_C(3600000000000));
-    ck_assert_int_eq(local_door_items(door, items), 1);
+    ck_assert_uint_eq(local_door_watch(door, fds), 1);
     for (size_t i = 0; i < sizeof silent / sizeof *silent; i++)
         close(silent[i]);
 }
