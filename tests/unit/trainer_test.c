@@ -35,7 +35,7 @@ struct lg_client {
     float parameters[ELEMENTS_MAX];
     float *pull_target, pulled[ELEMENTS_MAX];
     bool pulling, no_gradient_memory, tcp;
-    float *gradient_buffers[LG_GRADIENT_BUFFERS];
+    _Alignas(64) float gradient_buffers[LG_GRADIENT_BUFFERS][ELEMENTS_MAX];
     struct fake_push {
         struct lg_push push;
         const float *gradients;
@@ -126,9 +126,7 @@ const char *lg_client_transport(const struct lg_client *client) {
 
 float *lg_gradient_buffer(struct lg_client *client, size_t index) {
     ck_assert_uint_lt(index, LG_GRADIENT_BUFFERS);
-    if (!client->gradient_buffers[index] && !client->no_gradient_memory)
-        client->gradient_buffers[index] = calloc(client->elements, sizeof(float));
-    return client->gradient_buffers[index];
+    return client->no_gradient_memory ? NULL : client->gradient_buffers[index];
 }
 
 static struct fake_push *open_push(struct lg_client *client) {
