@@ -1,0 +1,118 @@
+/* A trainer's buffers, where the host can read the device's memory and where values are copied. The client's gradient
+ * memory is played by the test. */
+#include "worker/trainer_buffers.h"
+
+#include <check.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { GRADIENTS_MAX = 64 };
+static _Alignas(64) float lent[LG_GRADIENT_BUFFERS][GRADIENTS_MAX];
+static size_t lent_count;
+
+float *lg_gradient_buffer(struct lg_client *client, size_t index) {
+    (void)client;
+    return index < lent_count ? lent[index] : NULL;
+}
+
+static struct device *device;
+static struct model *model;
+static struct trainer_buffers buffers;
+
+/* A softmax of 4 features and 3 classes: 15 parameters. With `apart` the host is made to believe that it cannot read
+ * the device's memory. */
+static void open_buffers(bool apart, size_t memory, size_t wanted) {
+    static const struct dataset_info info = {.form = DATASET_DENSE, .width = 4, .classes = 3};
+    struct config *config = config_new();
+    struct lg_error error = {0};
+    ck_assert_int_eq(config_set(config, "model.kind", "softmax", "test", NULL), LG_OK);
+    ck_assert_int_eq(device_open("cpu", 1, &device, NULL), LG_OK);
+    device->host_memory = !apart;
+    ck_assert_msg(model_create(config, &info, device, 2, &model, &error) == LG_OK, "%s", error.message);
+    config_free(config);
+    ck_assert_uint_le(model->elements, GRADIENTS_MAX);
+    ck_assert_int_eq(trainer_buffers_init(&buffers, model, &error), LG_OK);
+    lent_count = memory;
+    ck_assert_int_eq(trainer_buffers_join(&buffers, NULL, wanted, &error), LG_OK);
+}
+
+static void close_buffers(void) {
+    trainer_buffers_deinit(&buffers);
+    model_destroy(model);
+    device_close(device);
+}
+
+START_TEST(what_was_filled_ahead_is_computed_from) {
+    open_buffers(_i == 1, 2, 1);
+    const float *first = buffers.parameters, *second = buffers.ahead, *of_model = model->parameters;
+    ck_assert_ptr_ne(first, second);
+    for (int round = 0; round < 3; round++) {
+        for (uint64_t i = 0; i < model->elements; i++)
+            buffers.ahead[i] = (float)(round * 100 + (int)i);
+        ck_assert_int_eq(trainer_buffers_adopt(&buffers, NULL), LG_OK);
+        ck_assert_ptr_eq(buffers.parameters, round % 2 ? first : second);
+        ck_assert_ptr_eq(buffers.ahead, round % 2 ? second : first);
+        for (uint64_t i = 0; i < model->elements; i++)
+            ck_assert(model->parameters[i] == (float)(round * 100 + (int)i));
+        if (_i == 1)
+            ck_assert_ptr_eq(model->parameters, of_model);
+    }
+    close_buffers();
+}
+END_TEST
+
+START_TEST(gradients_take_turns_in_the_clients_memory) {
+    open_buffers(false, 2, 2);
+    ck_assert_uint_eq(buffers.gradient_count, 2);
+    const float *last = buffers.gradients;
+    for (int turn = 0; turn < 4; turn++) {
+        trainer_buffers_turn(&buffers);
+        ck_assert_ptr_ne(buffers.gradients, last);
+        ck_assert(buffers.gradients == lent[0] || buffers.gradients == lent[1]);
+        ck_assert_ptr_eq(model->gradients, buffers.gradients);
+        last = buffers.gradients;
+    }
+    close_buffers();
+}
+END_TEST
+
+START_TEST(without_the_clients_memory_there_is_one_buffer) {
+    open_buffers(_i == 1, 0, 2);
+    ck_assert_uint_eq(buffers.gradient_count, 1);
+    ck_assert_ptr_nonnull(buffers.gradients);
+    ck_assert_int_eq(buffers.gradients == model->gradients, _i == 0);
+    const float *only = buffers.gradients;
+    trainer_buffers_turn(&buffers);
+    ck_assert_ptr_eq(buffers.gradients, only);
+    close_buffers();
+}
+END_TEST
+
+START_TEST(gradients_are_brought_to_the_host) {
+    open_buffers(true, 1, 1);
+    ck_assert_ptr_eq(buffers.gradients, lent[0]);
+    for (uint64_t i = 0; i < model->elements; i++)
+        model->gradients[i] = (float)i;
+    memset(lent, 0, sizeof lent);
+    ck_assert_int_eq(trainer_buffers_download(&buffers, 3, 7, NULL), LG_OK);
+    for (uint64_t i = 0; i < model->elements; i++)
+        ck_assert(buffers.gradients[i] == (i >= 3 && i < 7 ? (float)i : 0));
+    close_buffers();
+}
+END_TEST
+
+int main(void) {
+    Suite *suite = suite_create("trainer_buffers");
+    TCase *tests = tcase_create("trainer_buffers");
+    tcase_add_loop_test(tests, what_was_filled_ahead_is_computed_from, 0, 2);
+    tcase_add_test(tests, gradients_take_turns_in_the_clients_memory);
+    tcase_add_loop_test(tests, without_the_clients_memory_there_is_one_buffer, 0, 2);
+    tcase_add_test(tests, gradients_are_brought_to_the_host);
+    suite_add_tcase(suite, tests);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
