@@ -1,9 +1,14 @@
 #include "client/job.h"
 
 #include <ctype.h>
+#include <stdio.h>
 #include <string.h>
 
+#include "common/codec.h"
+
 #define AT(field) offsetof(struct job_config, field)
+
+#define CODECS "f32|bf16|f16|int8|onebit|topk" /* common/codec.def */
 
 static const struct option options[] = {
     {"name", OPTION_STRING, AT(name), "job", 0, 0, NULL, NULL,
@@ -56,6 +61,14 @@ static const struct option options[] = {
      "crashed trainers restarted over the life of the job before it fails"},
     {"lease.duration", OPTION_DURATION, AT(lease_ms), "5s", 10, 3600000, NULL, "ms",
      "length of a data lease in the trainer's own time"},
+    {"push.codec", OPTION_CHOICE, AT(push_codec), "f32", 0, 0, CODECS, NULL,
+     "how gradients travel; onebit and topk keep what they do not send and send it later"},
+    {"pull.codec", OPTION_CHOICE, AT(pull_codec), "f32", 0, 0, CODECS, NULL,
+     "how parameters travel to trainers, rounded to nearest; onebit and topk need pull.delta"},
+    {"pull.delta", OPTION_BOOL, AT(pull_delta), "false", 0, 0, NULL, NULL,
+     "pulls bring differences to what the trainer holds; a shard keeps a copy of its parameters for each trainer"},
+    {"codec.topk", OPTION_FLOAT, AT(topk), "0.01", 1e-6, 0.5, NULL, NULL,
+     "share of the elements of each unit that codec topk sends"},
 };
 
 const struct option_table job_table = {"job", "a training job: what to train, on which data, and how", options,
@@ -78,11 +91,44 @@ static enum lg_status check_name(const struct config *config, const char *name, 
                    "%s: name \"%s\" must be 1 to 64 letters, digits, '-', '_' or '.', and not a number", place, name);
 }
 
+/* A key's place in the file, or the key alone where it has its default. */
+static void place_of(const struct config *config, const char *key, char *text, size_t bytes) {
+    const struct config_entry *entry = config_find(config, key);
+    if (entry)
+        config_place(entry, text, bytes);
+    else
+        snprintf(text, bytes, "%s", key);
+}
+
+static enum lg_status check_pull(const struct config *config, const struct job_config *job, struct lg_error *error) {
+    const struct codec *codec = NULL;
+    char place[OPTION_TEXT_BYTES];
+    enum lg_status status = codec_find(job->pull_codec, &codec, error);
+    if (status != LG_OK)
+        return status;
+    if (codec->changes_only && !job->pull_delta) {
+        place_of(config, "pull.codec", place, sizeof place);
+        return lg_fail(error, LG_INVALID,
+                       "%s: pull.codec \"%s\" sends changes, not parameters: set pull.delta, or use f32, bf16, f16 or "
+                       "int8",
+                       place, codec->name);
+    }
+    if (codec->exact && job->pull_delta) {
+        place_of(config, "pull.delta", place, sizeof place);
+        return lg_fail(error, LG_INVALID,
+                       "%s: pull.delta saves nothing with pull.codec \"%s\": choose a smaller codec, or leave it out",
+                       place, codec->name);
+    }
+    return LG_OK;
+}
+
 enum lg_status job_configure(struct config *config, struct job_config *job, struct lg_error *error) {
     enum lg_status status = option_apply(&job_table, "", config, job, error);
     if (status == LG_OK)
         status = check_name(config, job->name, error);
     if (status == LG_OK && strcmp(job->schedule, "step") == 0 && job->step_samples == 0)
         status = lg_fail(error, LG_INVALID, "lr.schedule \"step\" needs lr.step_samples above 0");
+    if (status == LG_OK)
+        status = check_pull(config, job, error);
     return status;
 }

@@ -34,6 +34,9 @@ struct job_config {
     int64_t restarts;                   /* of crashed trainers, over the job's life */
     int64_t lease_ms;                   /* length of a slice in a trainer's own time */
     int64_t threads;                    /* BLAS threads of a trainer; 0: cores / trainers on the machine */
+    char push_codec[OPTION_TEXT_BYTES], pull_codec[OPTION_TEXT_BYTES]; /* names in the registry of codecs */
+    bool pull_delta; /* pulls bring differences to what the trainer holds */
+    double topk;     /* share of the elements that codec topk sends */
 };
 
 extern const struct option_table job_table;

@@ -136,6 +136,9 @@ struct wire_push {
     uint32_t ticket;
     bool pull, ring;
     uint64_t read_bytes;
+    enum wire_dtype pull_dtype;
+    uint32_t pull_codec;
+    bool pull_delta;
     const struct wire_cover *covers;
     size_t cover_count;
 };
@@ -150,16 +153,23 @@ struct wire_push_reply {
     const uint64_t *cuts;
     size_t cut_count;
     uint64_t values_version;
+    enum wire_dtype dtype;
+    uint32_t codec;
+    bool delta;
 };
 struct wire_pull {
     uint64_t session;
     uint32_t incarnation;
     uint64_t job, map_version, clock, tag;
+    enum wire_dtype dtype;
+    uint32_t codec;
+    bool delta;
 };
 struct wire_pull_reply {
     uint64_t tag, version;
     enum wire_dtype dtype;
     uint32_t codec, units_unchanged;
+    bool delta;
 };
 struct wire_error {
     uint32_t status;

@@ -6,8 +6,13 @@
 #include <string.h>
 
 #include "common/block.h"
+#include "common/codec.h"
 
 enum { PAYLOAD_ALIGN = 4, DTYPE_COUNT = 3 };
+
+_Static_assert((int)WIRE_DTYPE_F16 == (int)CODEC_DTYPE_F16 && (int)WIRE_DTYPE_BF16 == (int)CODEC_DTYPE_BF16 &&
+                   (int)BLOCK_ELEMENTS == (int)CODEC_ELEMENTS_MAX,
+               "codecs number element types as the wire does, and encode whole units");
 
 static const size_t dtype_bytes[DTYPE_COUNT] = {
     [WIRE_DTYPE_F32] = 4,
@@ -132,6 +137,8 @@ static enum lg_status values_read(const struct wire_bytes *frames, size_t count,
 static enum lg_status named_read(const struct wire_bytes *frames, size_t count, struct wire_arena *arena,
                                  struct wire_message *message, struct lg_error *error) {
     enum lg_status status = frame_count_check("PUSH from shared memory", count, 2, 2, error);
+    if (!status && (message->push.codec != 0 || message->push.dtype != WIRE_DTYPE_F32)) /* its bytes may change */
+        status = lg_fail(error, LG_MALFORMED, "a push from shared memory is of plain f32");
     if (!status)
         status = units_read(frames[0], arena, message, error);
     if (status)
@@ -221,7 +228,9 @@ enum lg_status wire_raw_read(const struct wire_bytes *frames, size_t count, stru
             return named_read(frames, count, arena, message, error);
         return values_read(frames, count, 1, message->push.dtype, message->push.codec, arena, message, error);
     case WIRE_PUSH_REPLY:
-        return count == 0 ? LG_OK : values_read(frames, count, 1, WIRE_DTYPE_F32, 0, arena, message, error);
+        return count == 0 ? LG_OK
+                          : values_read(frames, count, 1, message->push_reply.dtype, message->push_reply.codec, arena,
+                                        message, error);
     case WIRE_PULL:
         return pull_read(frames, count, arena, message, error);
     case WIRE_PULL_REPLY:

@@ -9,14 +9,28 @@ static bool is_initial(const struct push_part *part) {
 
 /* ---- before the decision */
 
+/* Codecs lose some of what they are given: initial values are given whole, and a codec that is for changes has none of
+ * the tensors that take values. */
+static enum lg_status check_codec(const struct push_part *part, struct lg_error *error) {
+    if (is_initial(part) && !part->codec->exact)
+        return lg_fail(error, LG_INVALID, "initial values are not sent as %s: send f32", part->codec->name);
+    for (size_t i = 0; part->codec->changes_only && i < part->message->unit_count; i++)
+        if (part->units[i]->tensor->update != TENSOR_UPDATE_GRADIENT)
+            return lg_fail(error, LG_INVALID, "\"%s\" takes values, and they are not sent as %s: send f32",
+                           part->units[i]->tensor->name, part->codec->name);
+    return LG_OK;
+}
+
 enum lg_status part_resolve(struct shard *shard, struct push_part *part, struct lg_error *error) {
     const struct wire_message *message = part->message;
     if (message->unit_count == 0 || message->unit_count > WIRE_UNITS_MAX)
         return lg_fail(error, LG_INVALID, "a push part has %zu units: 1 to %d are possible", message->unit_count,
                        WIRE_UNITS_MAX);
-    enum lg_status status = payload_codec_find(message->push.dtype, message->push.codec, &part->codec, error);
+    enum lg_status status = codec_of_wire(message->push.dtype, message->push.codec, &part->codec, error);
     if (status == LG_OK)
         status = shard_find_units(shard, part->job, message, part->units, error);
+    if (status == LG_OK)
+        status = check_codec(part, error);
     if (status == LG_OK)
         status = payload_locate(message, part->codec, part->payload, &part->bytes, error);
     return status;
@@ -71,7 +85,7 @@ static struct unit_change change_of(const struct shard *shard, const struct push
                                     const struct shard_decision *decision) {
     const struct shard_job *job = part->job;
     const struct tensor_spec *tensor = part->units[i]->tensor;
-    struct unit_change change = {.kind = UNIT_CHANGE_UPDATE, .codec = part->codec};
+    struct unit_change change = {.kind = UNIT_CHANGE_UPDATE, .codec = part->codec->kernels[shard->config.isa]};
     if (is_initial(part) || tensor->update == TENSOR_UPDATE_ASSIGN) {
         change.kind = UNIT_CHANGE_ASSIGN;
     } else if (tensor->update == TENSOR_UPDATE_AVERAGE) {

@@ -19,17 +19,15 @@ static enum lg_status check_rights(const struct push_part *part, struct lg_error
     return LG_OK;
 }
 
-static enum lg_status check_size(const struct push_part *part, struct lg_error *error) {
+static enum lg_status check_size(struct push_part *part, struct lg_error *error) {
     const struct wire_message *message = part->message;
     if (part->bytes > part->session->credit_bytes)
         return lg_fail(error, LG_NO_CREDIT, "a part of %llu bytes is larger than the credit of %llu: split it",
                        (unsigned long long)part->bytes, (unsigned long long)part->session->credit_bytes);
-    if (message->push.pull && shard_check_pull(message, part->session->credit_bytes, error) != LG_OK)
-        return LG_NO_CREDIT;
     if (message->push.part_count == 0 || message->push.part >= message->push.part_count || message->push.seq == 0 ||
         message->push.seq > SHARD_SEQ_MAX)
         return lg_fail(error, LG_INVALID, "a push part needs a seq (1 to 2^62) and a number below its count");
-    return LG_OK;
+    return message->push.pull ? shard_check_pull(part->job, part->session, message, &part->form, error) : LG_OK;
 }
 
 /* Who sends, and what: everything that has to hold for repeated parts too. */
@@ -61,9 +59,9 @@ static enum lg_status check_base(const struct push_part *part, struct lg_error *
                    (unsigned long long)version_epoch(now), (unsigned long long)version_counter(now));
 }
 
-static enum lg_status check_finite(const struct push_part *part, struct lg_error *error) {
+static enum lg_status check_finite(const struct shard *shard, const struct push_part *part, struct lg_error *error) {
     for (size_t i = 0; i < part->message->unit_count; i++)
-        if (!part->codec->finite(part->payload[i], part->units[i]->elements))
+        if (!part->codec->kernels[shard->config.isa]->finite(part->payload[i], part->units[i]->elements))
             return lg_fail(error, LG_NONFINITE,
                            "the push has NaN or infinite values for \"%s\" (unit %u): lower the learning rate or clip "
                            "gradients",
@@ -84,7 +82,7 @@ static enum lg_status part_check(const struct shard *shard, const struct push_pa
     if (status == LG_OK)
         status = check_base(part, error);
     if (status == LG_OK && shard->config.reject_nonfinite)
-        status = check_finite(part, error);
+        status = check_finite(shard, part, error);
     return status;
 }
 
@@ -182,8 +180,8 @@ static void push_answer(struct shard *shard, const struct shard_input *input, st
     reply.push_reply.cuts = shard->cuts;
     reply.push_reply.reason = answer->status == LG_DROPPED ? "the staleness policy gave it weight zero" : "";
     reply.push_reply.values_version = values_version(part);
-    if (part->message->push.pull &&
-        shard_add_values(shard, part->job, part->message, part->units, &reply, NULL, &error) != LG_OK) {
+    if (part->message->push.pull && shard_add_values(shard, part->job, part->session, part->message, part->units,
+                                                     &part->form, &reply, NULL, &error) != LG_OK) {
         reply.push_reply.reason = error.message; /* applied all the same: the client asks again */
         reply.push_reply.values_version = 0;
     }

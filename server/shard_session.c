@@ -44,6 +44,7 @@ void shard_session_free(struct shard *shard, struct shard_job *job, struct shard
     session_return_credit(shard, session);
     metric_move(shard->session_cell, -1);
     dedup_deinit(&session->dedup);
+    shard_forget_shadow(shard, job, session);
     free(session);
 }
 

@@ -7,8 +7,10 @@
 #include "common/block.h"
 #include "server/dedup.h"
 #include "server/ledger.h"
+#include "server/payload.h"
 #include "server/policy.h"
 #include "server/segment.h"
+#include "server/shadow.h"
 #include "server/shard.h"
 #include "server/tally.h"
 #include "server/unit.h"
@@ -50,6 +52,7 @@ struct shard_session {
     uint64_t credit_bytes; /* granted */
     struct open_push pushes[SHARD_PUSHES_OPEN];
     struct dedup dedup;
+    struct shadow *shadow; /* what it holds, for pulls of differences; NULL until it asks for them */
 };
 
 struct ended_session {
@@ -96,13 +99,20 @@ struct shard_job {
     struct job_cells cells;
 };
 
+/* How values are to come. */
+struct shard_form {
+    const struct codec *codec;
+    bool delta;
+};
+
 /* One push part while it is being handled. */
 struct push_part {
     struct shard_job *job;
     struct shard_session *session; /* NULL in a replay */
     const struct wire_message *message;
-    const struct payload_codec *codec;
-    uint64_t bytes; /* payload */
+    const struct codec *codec;
+    uint64_t bytes;         /* payload */
+    struct shard_form form; /* of the values asked for */
     struct unit *units[WIRE_UNITS_MAX];
     const uint8_t *payload[WIRE_UNITS_MAX];
     uint16_t outcomes[WIRE_UNITS_MAX]; /* enum dedup_outcome */
@@ -200,18 +210,25 @@ void shard_apply(struct shard *shard, struct push_part *part, const struct shard
 /* ---- shard_pull.c */
 
 void shard_handle_pull(struct shard *shard, const struct shard_input *input);
-/* True where so much may be asked for in one message; else why not. */
-LG_MUST_CHECK enum lg_status shard_check_pull(const struct wire_message *asked, uint64_t credit_bytes,
-                                              struct lg_error *error);
-/* Puts the values of the message's units into `reply`, but for those whose version the asker has. Every snapshot in
- * reply_snapshots[0 .. reply->payload_count) is held until shard_release_values. */
-LG_MUST_CHECK enum lg_status shard_add_values(struct shard *shard, struct shard_job *job,
-                                              const struct wire_message *asked, struct unit *const *units,
-                                              struct wire_message *reply, uint32_t *unchanged, struct lg_error *error);
-void shard_release_values(struct shard *shard, size_t count);
 /* The units named by a table, checked against the job; fills units[message->unit_count]. */
 LG_MUST_CHECK enum lg_status shard_find_units(struct shard *shard, const struct shard_job *job,
                                               const struct wire_message *message, struct unit **units,
                                               struct lg_error *error);
+
+/* ---- shard_values.c */
+
+/* Fills *form with what a PULL, or a PUSH that pulls, asks for; LG_OK where so much may be asked for so. */
+LG_MUST_CHECK enum lg_status shard_check_pull(const struct shard_job *job, const struct shard_session *session,
+                                              const struct wire_message *asked, struct shard_form *form,
+                                              struct lg_error *error);
+/* Puts the values of the message's units into `reply`, but for those whose version the asker has. Every snapshot in
+ * reply_snapshots[0 .. reply->payload_count) is held until shard_release_values. */
+LG_MUST_CHECK enum lg_status shard_add_values(struct shard *shard, struct shard_job *job, struct shard_session *session,
+                                              const struct wire_message *asked, struct unit *const *units,
+                                              const struct shard_form *form, struct wire_message *reply,
+                                              uint32_t *unchanged, struct lg_error *error);
+void shard_release_values(struct shard *shard, size_t count);
+/* The session holds nothing that differences could be made to. */
+void shard_forget_shadow(struct shard *shard, struct shard_job *job, struct shard_session *session);
 
 #endif

@@ -128,6 +128,7 @@ struct snapshot *snapshot_reserve(struct snapshot_pool *pool, uint32_t elements,
     }
     atomic_fetch_add_explicit(&pool->users, 1, memory_order_relaxed);
     buffer->snapshot.elements = elements;
+    buffer->snapshot.bytes = elements * sizeof *buffer->snapshot.data;
     buffer->snapshot.version = version;
     atomic_store_explicit(&buffer->snapshot.holders, 1, memory_order_relaxed);
     return &buffer->snapshot;

@@ -10,8 +10,9 @@
 
 struct snapshot {
     _Atomic uint32_t holders;
-    uint32_t elements;
+    uint32_t elements; /* that there is room for */
     uint64_t version;
+    size_t bytes; /* in use: all of it, unless the filler says otherwise */
     float *data;
 };
 

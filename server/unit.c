@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+_Static_assert((int)UPDATER_CHUNK == (int)CODEC_CHUNK, "codecs decode what updaters consume");
+
 static const float *negated(const float *from, size_t n, float *scratch) {
     for (size_t i = 0; i < n; i++)
         scratch[i] = -from[i];
@@ -18,7 +20,7 @@ void unit_apply(struct unit *unit, const struct unit_change *change, const uint8
     local_unit_begin(unit->shared);
     for (size_t first = 0; first < unit->elements; first += UPDATER_CHUNK) {
         size_t n = unit->elements - first < UPDATER_CHUNK ? unit->elements - first : UPDATER_CHUNK;
-        const float *values = change->codec->decode(payload, first, n, scratch);
+        const float *values = change->codec->decode(payload, unit->elements, first, n, scratch);
         float *states[UPDATER_STATES_MAX];
         switch (change->kind) {
         case UNIT_CHANGE_UPDATE:
@@ -47,5 +49,7 @@ void unit_touch(struct unit *unit, uint64_t at_least) {
 void unit_forget_snapshot(struct unit *unit) {
     if (unit->snapshot)
         snapshot_release(unit->snapshot);
-    unit->snapshot = NULL;
+    if (unit->encoded)
+        snapshot_release(unit->encoded);
+    unit->snapshot = unit->encoded = NULL;
 }

@@ -2,9 +2,9 @@
 #ifndef LAGOON_SERVER_UNIT_H
 #define LAGOON_SERVER_UNIT_H
 
+#include "common/codec.h"
 #include "common/tensor.h"
 #include "proto/local.h"
-#include "server/payload.h"
 #include "server/snapshot.h"
 #include "server/updater.h"
 
@@ -19,7 +19,9 @@ struct unit {
     uint64_t steps;                    /* applied updates */
     bool initialised;
     struct snapshot *snapshot; /* of the current version, or NULL */
-    uint64_t seen;             /* serial of the last message that named it */
+    struct snapshot *encoded;  /* the same in codec encoded_as, or NULL */
+    const struct codec *encoded_as;
+    uint64_t seen; /* serial of the last message that named it */
 };
 
 enum unit_change_kind {
@@ -31,7 +33,7 @@ enum unit_change_kind {
 /* What a push does to one unit. */
 struct unit_change {
     enum unit_change_kind kind;
-    const struct payload_codec *codec;
+    const struct codec_kernels *codec;
     bool negate; /* UPDATE: the payload points along the wanted move */
     updater_apply_fn *apply;
     float scalars[UPDATER_SCALARS_MAX];

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "common/block.h"
+#include "common/codec.h"
 
 static void *copy_of(const void *data, size_t bytes) {
     void *copy = malloc(bytes ? bytes : 1);
@@ -65,6 +66,23 @@ static void take_body(struct bench_reply *reply, const struct wire_message *mess
     }
 }
 
+static const struct codec *codec_of_reply(const struct wire_message *message) {
+    const struct codec *codec = NULL;
+    bool push = message->kind == WIRE_PUSH_REPLY;
+    ck_assert_int_eq(codec_of_wire((uint32_t)(push ? message->push_reply.dtype : message->pull_reply.dtype),
+                                   push ? message->push_reply.codec : message->pull_reply.codec, &codec, NULL),
+                     LG_OK);
+    return codec;
+}
+
+/* What a unit decodes to, malloc'ed. */
+static float *decoded(const struct codec *codec, const void *data, uint32_t elements) {
+    float *values = calloc(elements, sizeof *values);
+    ck_assert_ptr_nonnull(values);
+    codec_add(codec, isa_detect(), data, elements, values);
+    return values;
+}
+
 static void bench_hear(void *context, uint64_t route, const struct wire_message *message,
                        struct snapshot *const *snapshots, size_t snapshot_count) {
     struct shard_bench *bench = context;
@@ -81,10 +99,13 @@ static void bench_hear(void *context, uint64_t route, const struct wire_message 
     for (size_t i = 0, unit = 0; i < snapshot_count; i++) {
         ck_assert_ptr_eq(message->payload[i].data, snapshots[i]->data);
         for (size_t at = 0; at < message->payload[i].bytes; unit++) {
-            size_t bytes = message->units[unit].elements * sizeof(float);
-            ck_assert_uint_le(at + bytes, message->payload[i].bytes);
+            const struct codec *codec = codec_of_reply(message);
+            const uint8_t *data = (const uint8_t *)message->payload[i].data + at;
+            uint32_t elements = message->units[unit].elements;
+            size_t bytes;
+            ck_assert_int_eq(codec->measure(data, message->payload[i].bytes - at, elements, &bytes, NULL), LG_OK);
             reply->units[unit] = message->units[unit];
-            reply->values[unit] = copy_of((const char *)message->payload[i].data + at, bytes);
+            reply->values[unit] = codec->exact ? copy_of(data, bytes) : decoded(codec, data, elements);
             at += bytes;
         }
         reply->snapshots[i] = snapshots[i];
@@ -252,23 +273,49 @@ uint32_t shard_bench_elements(const struct shard_bench *bench, uint32_t unit) {
     return elements;
 }
 
+static const struct codec *named(const char *name) {
+    const struct codec *codec = codec_plain();
+    if (name)
+        ck_assert_int_eq(codec_find(name, &codec, NULL), LG_OK);
+    return codec;
+}
+
+/* The push's values, encoded unit by unit into bench->scratch; the bytes. */
+static size_t push_encode(struct shard_bench *bench, const struct bench_push *push, const struct wire_unit *units,
+                          size_t count) {
+    const struct codec *codec = named(push->codec);
+    const struct codec_options options = {.key = push->key, .keep = 0.1};
+    size_t total = 0, room = 0, used = 0;
+    for (size_t i = 0; i < count; i++) {
+        total += units[i].elements;
+        room += codec->bytes_max(units[i].elements, &options);
+    }
+    float *values = malloc(total * sizeof *values);
+    free(bench->scratch);
+    bench->scratch = malloc(room);
+    ck_assert(values && bench->scratch);
+    for (size_t i = 0; i < total; i++)
+        values[i] = push->values ? push->values[i] : push->value;
+    total = 0;
+    for (size_t i = 0; i < count; total += units[i++].elements)
+        used += codec->kernels[isa_detect()]->encode(values + total, NULL, units[i].elements, &options,
+                                                     (uint8_t *)bench->scratch + used);
+    free(values);
+    return used;
+}
+
 struct bench_reply *shard_bench_push(struct shard_bench *bench, const struct bench_push *push) {
     struct wire_unit units[256];
-    size_t count = 0, total = 0;
+    size_t count = 0;
     for (uint32_t i = 0; !push->units && i < bench->placement_count; i++)
         if (bench->placement[i] == 0)
             units[count++] = (struct wire_unit){.unit = i, .elements = shard_bench_elements(bench, i)};
     for (; push->units && count < push->unit_count; count++)
         units[count] =
             (struct wire_unit){.unit = push->units[count], .elements = shard_bench_elements(bench, push->units[count])};
-    for (size_t i = 0; i < count; i++)
-        total += units[i].elements;
-    free(bench->scratch);
-    bench->scratch = malloc(total * sizeof(float));
-    ck_assert_ptr_nonnull(bench->scratch);
-    for (size_t i = 0; i < total; i++)
-        bench->scratch[i] = push->values ? push->values[i] : push->value;
-    const struct wire_bytes payload = {bench->scratch, total * sizeof(float)};
+    const size_t bytes = push_encode(bench, push, units, count);
+    const struct wire_bytes payload = {bench->scratch, bytes};
+    const struct codec *codec = named(push->codec), *pull_codec = named(push->pull_codec);
     uint64_t seq = push->seq ? push->seq : bench->next_seq++;
     struct wire_cover cover = {.session = push->session,
                                .incarnation = push->incarnation ? push->incarnation : 1,
@@ -298,7 +345,12 @@ struct bench_reply *shard_bench_push(struct shard_bench *bench, const struct ben
                                       .samples = push->samples ? push->samples : 1,
                                       .local_steps = 1,
                                       .base = push->base,
+                                      .dtype = (enum wire_dtype)codec->dtype,
+                                      .codec = codec->number,
                                       .pull = push->pull,
+                                      .pull_dtype = (enum wire_dtype)pull_codec->dtype,
+                                      .pull_codec = pull_codec->number,
+                                      .pull_delta = push->pull_delta,
                                       .covers = &cover,
                                       .cover_count = 1};
     struct bench_reply *reply = shard_bench_send(bench, push->route ? push->route : push->session, &message);
@@ -314,6 +366,11 @@ void shard_bench_initialise(struct shard_bench *bench, uint64_t session, float v
 }
 
 struct bench_reply *shard_bench_pull(struct shard_bench *bench, uint64_t session, const uint64_t *held) {
+    return shard_bench_pull_as(bench, session, held, NULL, false);
+}
+
+struct bench_reply *shard_bench_pull_as(struct shard_bench *bench, uint64_t session, const uint64_t *held,
+                                        const char *codec, bool delta) {
     struct wire_unit units[256];
     size_t count = 0;
     for (uint32_t i = 0; i < bench->placement_count; i++)
@@ -323,6 +380,9 @@ struct bench_reply *shard_bench_pull(struct shard_bench *bench, uint64_t session
     struct wire_message message = {.kind = WIRE_PULL, .request = 99, .units = units, .unit_count = count};
     message.pull =
         (struct wire_pull){.session = session, .incarnation = 1, .job = BENCH_JOB, .map_version = BENCH_MAP, .tag = 99};
+    message.pull.dtype = (enum wire_dtype)named(codec)->dtype;
+    message.pull.codec = named(codec)->number;
+    message.pull.delta = delta;
     return shard_bench_send(bench, session, &message);
 }
 

@@ -20,7 +20,7 @@ struct bench_reply {
     char reason[512];
     struct wire_message message; /* its pointers point to the copies below */
     struct wire_unit units[256];
-    float *values[256];              /* copies, freed with the next reply */
+    float *values[256];              /* decoded copies, freed with the next reply */
     struct snapshot *snapshots[256]; /* of the frames, held until the next reply */
     uint64_t positions[4096];        /* cuts or marks */
     struct wire_ledger_row rows[1024];
@@ -53,7 +53,7 @@ struct shard_bench {
     bool record;
     struct bench_record *records;
     size_t record_count, record_capacity;
-    float *scratch; /* payload of the last push */
+    void *scratch; /* payload of the last push */
 };
 
 /* The default job, on a shard with generous limits; change it before shard_bench_start. */
@@ -88,14 +88,20 @@ struct bench_push {
     uint64_t lease, epoch, first, end; /* one cover; lease 0: unleased */
     const uint32_t *units;             /* NULL: all of this shard's */
     size_t unit_count;
-    float value;         /* every element, unless: */
-    const float *values; /* units one behind the other */
+    float value;                    /* every element, unless: */
+    const float *values;            /* units one behind the other */
+    const char *codec, *pull_codec; /* NULL: f32; topk sends a tenth */
+    bool pull_delta;
+    uint64_t key; /* of codecs that round at random */
 };
 struct bench_reply *shard_bench_push(struct shard_bench *bench, const struct bench_push *push);
 /* INITIAL push of `value` into all units by `session`. */
 void shard_bench_initialise(struct shard_bench *bench, uint64_t session, float value);
 /* A pull of all units; `held` (per unit) may be NULL. */
 struct bench_reply *shard_bench_pull(struct shard_bench *bench, uint64_t session, const uint64_t *held);
+/* The same in a codec (NULL: f32), as differences to what is held. */
+struct bench_reply *shard_bench_pull_as(struct shard_bench *bench, uint64_t session, const uint64_t *held,
+                                        const char *codec, bool delta);
 
 uint64_t shard_bench_version(uint64_t counter);
 /* First value of a unit; asserts that all are equal. */

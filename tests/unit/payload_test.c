@@ -1,60 +1,20 @@
 #include "server/payload.h"
 
 #include <check.h>
-#include <float.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-static const struct payload_codec *raw(void) {
-    const struct payload_codec *codec = NULL;
-    ck_assert_int_eq(payload_codec_find(WIRE_DTYPE_F32, 0, &codec, NULL), LG_OK);
-    return codec;
-}
-
-START_TEST(unknown_codecs_are_refused) {
-    const struct payload_codec *codec;
-    struct lg_error error = {0};
-    ck_assert_int_eq(payload_codec_find(WIRE_DTYPE_F32, 1, &codec, &error), LG_UNSUPPORTED);
-    ck_assert_int_eq(payload_codec_find(WIRE_DTYPE_F16, 0, &codec, &error), LG_UNSUPPORTED);
-}
-END_TEST
-
-START_TEST(every_nonfinite_value_is_found_anywhere) {
-    const float bad[] = {NAN, -NAN, INFINITY, -INFINITY};
-    float data[67];
-    for (size_t n = 0; n <= 67; n++) {
-        for (size_t i = 0; i < 67; i++)
-            data[i] = i % 3 == 0 ? FLT_MAX : i % 3 == 1 ? -FLT_MIN / 4 : 0;
-        ck_assert(raw()->finite((const uint8_t *)data, n));
-        for (size_t at = 0; at < n; at++) {
-            float kept = data[at];
-            data[at] = bad[(n + at) % 4];
-            ck_assert(!raw()->finite((const uint8_t *)data, n));
-            data[at] = kept;
-        }
-    }
-}
-END_TEST
-
-START_TEST(aligned_payload_is_not_copied_and_unaligned_is) {
-    float data[4] = {1, 2, 3, 4}, scratch[4];
-    ck_assert_ptr_eq(raw()->decode((const uint8_t *)data, 1, 2, scratch), &data[1]);
-    _Alignas(float) uint8_t bytes[sizeof data + 1];
-    memcpy(bytes + 1, data, sizeof data);
-    const float *decoded = raw()->decode(bytes + 1, 1, 3, scratch);
-    ck_assert_ptr_eq(decoded, scratch);
-    ck_assert(decoded[0] == 2 && decoded[2] == 4);
-    ck_assert(raw()->finite(bytes + 1, 4));
-}
-END_TEST
-
-static enum lg_status locate(const struct wire_bytes *frames, size_t count, const uint8_t **data, uint64_t *bytes) {
+static enum lg_status locate_as(const struct codec *codec, const struct wire_bytes *frames, size_t count,
+                                const uint8_t **data, uint64_t *bytes, struct lg_error *error) {
     static const struct wire_unit units[] = {
         {.unit = 3, .elements = 2}, {.unit = 9, .elements = 1}, {.unit = 11, .elements = 3}};
     const struct wire_message message = {
         .kind = WIRE_PUSH, .units = units, .unit_count = 3, .payload = frames, .payload_count = count};
-    return payload_locate(&message, raw(), data, bytes, NULL);
+    return payload_locate(&message, codec, data, bytes, error);
+}
+
+static enum lg_status locate(const struct wire_bytes *frames, size_t count, const uint8_t **data, uint64_t *bytes) {
+    return locate_as(codec_plain(), frames, count, data, bytes, NULL);
 }
 
 START_TEST(units_are_found_in_their_frames) {
@@ -86,14 +46,46 @@ START_TEST(broken_frames_are_refused) {
 }
 END_TEST
 
+/* Three units of every codec, in one frame, in frames of their own, and cut at every other place. */
+START_TEST(encoded_units_are_found_in_their_frames) {
+    size_t count;
+    const struct codec *codec = codecs(&count)[_i];
+    const struct codec_options options = {.keep = 0.5};
+    const float values[6] = {1, -2, 3, -4, 5, -6};
+    const uint32_t elements[3] = {2, 1, 3};
+    uint8_t bytes[256];
+    const uint8_t *data[3];
+    size_t starts[4] = {0}, at = 0;
+    uint64_t total;
+    struct lg_error error = {0};
+    for (size_t i = 0; i < 3; at += elements[i++])
+        starts[i + 1] = starts[i] + codec->kernels[isa_detect()]->encode(values + at, NULL, elements[i], &options,
+                                                                         bytes + starts[i]);
+    ck_assert_int_eq(locate_as(codec, &(struct wire_bytes){bytes, starts[3]}, 1, data, &total, &error), LG_OK);
+    ck_assert_uint_eq(total, starts[3]);
+    for (size_t i = 0; i < 3; i++)
+        ck_assert_ptr_eq(data[i], bytes + starts[i]);
+    for (size_t cut = 1; cut < starts[3]; cut++) {
+        const struct wire_bytes split[] = {{bytes, cut}, {bytes + cut, starts[3] - cut}};
+        bool whole = cut == starts[1] || cut == starts[2];
+        enum lg_status status = locate_as(codec, split, 2, data, &total, &error);
+        ck_assert_msg((status == LG_OK) == whole, "%s cut at %zu", codec->name, cut);
+        ck_assert(whole || (status == LG_INVALID && error.message[0]));
+    }
+    ck_assert_int_eq(locate_as(codec, &(struct wire_bytes){bytes, starts[3] - 1}, 1, data, &total, &error), LG_INVALID);
+    ck_assert_ptr_nonnull(strstr(error.message, codec->name));
+    ck_assert_int_eq(locate_as(codec, &(struct wire_bytes){bytes, starts[3] + 1}, 1, data, &total, &error), LG_INVALID);
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("payload");
     TCase *tests = tcase_create("payload");
-    tcase_add_test(tests, unknown_codecs_are_refused);
-    tcase_add_test(tests, every_nonfinite_value_is_found_anywhere);
-    tcase_add_test(tests, aligned_payload_is_not_copied_and_unaligned_is);
     tcase_add_test(tests, units_are_found_in_their_frames);
     tcase_add_test(tests, broken_frames_are_refused);
+    size_t count;
+    codecs(&count);
+    tcase_add_loop_test(tests, encoded_units_are_found_in_their_frames, 0, (int)count);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

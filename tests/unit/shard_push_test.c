@@ -667,8 +667,16 @@ START_TEST(broken_headers_are_refused_and_nothing_changes) {
     message.push.codec = 4;
     ck_assert_uint_eq(send_raw(), LG_UNSUPPORTED);
     raw_push();
+    message.push.codec = 1;
     message.push.dtype = WIRE_DTYPE_BF16;
     ck_assert_uint_eq(send_raw(), LG_UNSUPPORTED);
+    raw_push();
+    message.push.codec = 3; /* too short for that */
+    ck_assert_uint_eq(send_raw(), LG_INVALID);
+    raw_push();
+    message.push.dtype = WIRE_DTYPE_BF16;
+    message.push.kind = WIRE_PUSH_KIND_INITIAL;
+    ck_assert_uint_eq(send_raw(), LG_INVALID);
     raw_push();
     the_cover.session = 2;
     ck_assert_uint_eq(send_raw(), LG_UNSUPPORTED);

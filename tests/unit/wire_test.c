@@ -148,6 +148,8 @@ static void complete(struct wire_message *message) {
         set_values(message);
         break;
     case WIRE_PUSH_REPLY:
+        message->push_reply.dtype = WIRE_DTYPE_F32;
+        message->push_reply.codec = 0;
         set_values(message);
         break;
     case WIRE_PULL:
