@@ -110,6 +110,7 @@ static enum lg_status start_thread(struct lg_client *client, struct lg_error *er
 static void stop_thread(struct lg_client *client, const char *reason) {
     pthread_mutex_lock(&client->mutex);
     client->shared.stop = true;
+    client_wish(client);
     snprintf(client->shared.stop_reason, sizeof client->shared.stop_reason, "%s", reason ? reason : "");
     client_delegate(client);
     pthread_mutex_unlock(&client->mutex);

@@ -199,6 +199,7 @@ void uplink_receive(struct lg_client *client, const struct wire_message *message
         log_warn("unexpected", "the coordinator sent a %s, which is not for clients", wire_kind_name(message->kind));
         return;
     }
+    io->uplink_ns = 0; /* something else may be due after this */
     io->silent_ns = answers_due(io) ? now_ns : 0;
     io->silence_told = false;
     pthread_mutex_lock(&client->mutex);

@@ -22,8 +22,10 @@ static enum lg_status pull_begin(struct lg_client *client, float *parameters, st
         status = client_ended(client, error);
     else if (pull->state != CALL_IDLE)
         status = lg_fail(error, LG_INVALID, "a pull is under way: lg_pull_wait comes before the next lg_pull_start");
-    else
+    else {
         *pull = (struct pull_call){.state = CALL_STARTED, .target = parameters, .forget = pull->forget};
+        client_wish(client);
+    }
     pthread_mutex_unlock(&client->mutex);
     return status;
 }
@@ -55,6 +57,7 @@ enum lg_status lg_pull_wait(struct lg_client *client, struct lg_error *error) {
     status = client_wait(client, pull_over, &client->shared.shard_answers, "pulling the parameters", error);
     if (status != LG_OK) {
         pull->give_up = true;
+        client_wish(client);
         (void)client_drive(client, pull_over, INT64_MAX);
     } else {
         status = pull->outcome.status;
@@ -155,7 +158,7 @@ static void push_looks_ahead(struct lg_client *client, const struct lg_push *pus
     double rate = client->shared.progress.samples_per_second;
     if (lease->kind == LG_LEASE_TRAIN && push->lease == lease->lease && push->lease != 0 && push->end <= lease->end &&
         (double)(lease->end - push->end) <= rate)
-        client->shared.lease_wanted = true;
+        client->shared.lease_wanted = true; /* looked at when the push goes out */
 }
 
 enum lg_status lg_push_start(struct lg_client *client, const struct lg_push *push, const float *gradients,
@@ -209,8 +212,10 @@ static bool push_mark(struct lg_client *client, size_t first_tensor, size_t coun
         push->untold_bytes += tensor_elements(&client->tensors[i]) * sizeof(float);
     }
     bool tell = push && (push->unready == 0 || push->untold_bytes >= GATHER_BYTES);
-    if (tell)
+    if (tell) {
         push->untold_bytes = 0;
+        client_wish(client);
+    }
     return tell;
 }
 
@@ -226,6 +231,7 @@ void lg_push_ready(struct lg_client *client, size_t first_tensor, size_t count) 
  * nothing touches the gradients after this. */
 static void push_give_up(struct lg_client *client, const char *why) {
     snprintf(client->shared.give_up, sizeof client->shared.give_up, "%.200s", why);
+    client_wish(client);
     (void)client_drive(client, push_over, INT64_MAX);
 }
 

@@ -84,9 +84,8 @@ static void leave_wheel(struct lg_client *client) {
 }
 
 /* False: the deadline has passed. */
-static bool wait_for_news(struct lg_client *client, int64_t deadline_ns) {
+static bool wait_for_news(struct lg_client *client, int64_t now_ns, int64_t deadline_ns) {
     struct client_io *io = &client->io;
-    int64_t now_ns = client_now_ns();
     if (now_ns >= deadline_ns)
         return false;
     int64_t due_ns = client_due_ns(client, now_ns);
@@ -105,13 +104,13 @@ bool client_drive(struct lg_client *client, bool (*over)(const struct lg_client 
     pthread_mutex_unlock(&client->mutex);
     pthread_mutex_lock(&client->drive);
     for (bool in_time = true;;) {
-        client_turn(client);
+        int64_t now_ns = client_turn(client);
         pthread_mutex_lock(&client->mutex);
         done = over(client);
         if (done || !in_time)
             break;
         pthread_mutex_unlock(&client->mutex);
-        in_time = wait_for_news(client, deadline_ns);
+        in_time = wait_for_news(client, now_ns, deadline_ns);
     }
     leave_wheel(client);
     return done;
@@ -125,7 +124,7 @@ void client_nudge(struct lg_client *client) {
     pthread_mutex_lock(&client->mutex);
     take_wheel(&client->shared);
     pthread_mutex_unlock(&client->mutex);
-    client_turn(client);
+    (void)client_turn(client);
     pthread_mutex_lock(&client->mutex);
     leave_wheel(client);
     client_show_ready(client);
@@ -136,6 +135,10 @@ void client_delegate(struct lg_client *client) {
     client->shared.take_over = true;
     pthread_cond_signal(&client->rest);
     wake(client);
+}
+
+void client_wish(struct lg_client *client) {
+    atomic_store_explicit(&client->wished, true, memory_order_relaxed);
 }
 
 void client_show_ready(struct lg_client *client) {
@@ -168,9 +171,8 @@ static void rest(struct lg_client *client) {
 }
 
 /* Holds `drive` before and after, not meanwhile. */
-static void thread_poll(struct lg_client *client) {
+static void thread_poll(struct lg_client *client, int64_t now_ns) {
     struct client_io *io = &client->io;
-    int64_t now_ns = client_now_ns();
     nfds_t count = watch(client, client->fds);
     io->thread_due_ns = client_due_ns(client, now_ns);
     io->thread_sockets = sockets_opened(io);
@@ -199,10 +201,10 @@ static void thread_poll(struct lg_client *client) {
 void *client_run(void *context) {
     struct lg_client *client = context;
     pthread_mutex_lock(&client->drive);
-    client_turn(client);
+    int64_t now_ns = client_turn(client);
     while (!client->io.over) {
-        thread_poll(client);
-        client_turn(client);
+        thread_poll(client, now_ns);
+        now_ns = client_turn(client);
     }
     client_close_links(client);
     pthread_mutex_unlock(&client->drive);

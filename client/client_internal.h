@@ -145,6 +145,7 @@ struct client_io {
     uint64_t requests;                 /* numbers given out */
     struct ask join, lease, leave;
     int64_t join_ns, lease_ns, report_ns, beat_ns; /* when to ask again */
+    int64_t uplink_ns;                             /* when to look at all these again; 0: at once */
     int64_t leave_ns;                              /* leaving: until when the goodbye may take; 0: not leaving */
     int64_t silent_ns;                             /* since when an answer is due; 0: none is */
     bool silence_told, lost_told;
@@ -195,6 +196,7 @@ struct lg_client {
 
     pthread_mutex_t drive;
     struct client_io io;
+    atomic_bool wished; /* there may be something new among the wishes; set under the mutex */
     pthread_mutex_t mutex;
     pthread_cond_t rest; /* the client's thread; monotonic clock */
     struct client_shared shared;
@@ -213,6 +215,8 @@ LG_MUST_CHECK enum lg_status client_ended(const struct lg_client *client, struct
 void *client_run(void *client); /* the thread's main function */
 /* With the mutex held: the caller drives until `over` says so (true), or until the deadline (false). */
 bool client_drive(struct lg_client *client, bool (*over)(const struct lg_client *client), int64_t deadline_ns);
+/* With the mutex held, by the caller who leaves a wish: turns look at wishes only after this. */
+void client_wish(struct lg_client *client);
 /* The caller has left a wish: it is carried out as far as that goes at once, or by the thread where that is at work. */
 void client_nudge(struct lg_client *client);
 /* With the mutex held: the same, but all of it is the thread's. */
@@ -220,10 +224,10 @@ void client_delegate(struct lg_client *client);
 /* With the mutex held: ready_fd is readable while an outcome waits to be taken. */
 void client_show_ready(struct lg_client *client);
 
-/* client_turn.c, under `drive`: everything there is to do now, without waiting. */
-void client_turn(struct lg_client *client);
+/* client_turn.c, under `drive`: everything there is to do now, without waiting. Returns when that was. */
+int64_t client_turn(struct lg_client *client);
 /* When client_turn is needed next, beside the events. */
-int64_t client_due_ns(struct lg_client *client, int64_t now_ns);
+int64_t client_due_ns(const struct lg_client *client, int64_t now_ns);
 void client_close_links(struct lg_client *client);
 /* What the session calls. */
 bool client_send(void *client, uint32_t slot, const struct wire_message *message);

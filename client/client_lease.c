@@ -36,6 +36,7 @@ enum lg_status lg_lease_next(struct lg_client *client, struct lg_lease *lease, s
     enum lg_status status = client_ended(client, error);
     if (status == LG_OK && !lease_over(client)) {
         shared->lease_wanted = shared->lease_urgent = shared->lease_waiting = true;
+        client_wish(client);
         shared->activity = "waiting for a lease";
         status = client_wait(client, lease_over, &shared->coordinator_answers, "waiting for a lease", error);
         shared->activity = "training";
@@ -46,6 +47,8 @@ enum lg_status lg_lease_next(struct lg_client *client, struct lg_lease *lease, s
     if (status == LG_OK)
         take_lease(client, lease);
     bool ask = status == LG_OK && shared->lease_wanted;
+    if (ask)
+        client_wish(client);
     client_show_ready(client);
     pthread_mutex_unlock(&client->mutex);
     if (ask)
@@ -64,6 +67,7 @@ static enum lg_status report_add(struct lg_client *client, const struct wire_mes
     for (size_t i = 0; status == LG_OK && i < CLIENT_REPORTS; i++) {
         if (shared->reports[i].used)
             continue;
+        client_wish(client);
         shared->reports[i] = (struct report){.used = true, .order = ++shared->report_order, .message = *message};
         break;
     }

@@ -9,7 +9,7 @@
 
 #include "common/log.h"
 
-enum { RECEIVE_BUDGET = 64, UNSENT_RETRY_MS = 5, LOCAL_RETRY_MS = 2, TROUBLE_MS = 200, IDLE_MS = 1000 };
+enum { RECEIVE_BUDGET = 64, UNSENT_RETRY_MS = 5, LOCAL_RETRY_MS = 2, TROUBLE_MS = 200, IDLE_MS = 1000, UPLINK_MS = 20 };
 
 /* ---- for the session */
 
@@ -290,10 +290,19 @@ static void uplink_change(struct lg_client *client, enum link_change change, int
         uplink_down(client, change == LINK_CHANGE_DOWN, now_ns);
 }
 
+static void tick_uplink(struct lg_client *client, int64_t now_ns) {
+    struct client_io *io = &client->io;
+    if (now_ns < io->uplink_ns)
+        return;
+    uplink_tick(client, now_ns);
+    int64_t next_ns = uplink_next_ns(client), soon_ns = now_ns + UPLINK_MS * CLIENT_NS_PER_MS;
+    io->uplink_ns = next_ns < soon_ns ? next_ns : soon_ns;
+}
+
 static void ticks(struct lg_client *client, int64_t now_ns) {
     struct client_io *io = &client->io;
     uplink_change(client, link_tick(&io->coordinator, now_ns), now_ns);
-    uplink_tick(client, now_ns);
+    tick_uplink(client, now_ns);
     if (!io->session)
         return;
     for (uint32_t i = 0; i < io->shard_count; i++) {
@@ -353,8 +362,8 @@ static void drain_shard(struct lg_client *client, uint32_t slot, int64_t now_ns)
     }
 }
 
-int64_t client_due_ns(struct lg_client *client, int64_t now_ns) {
-    struct client_io *io = &client->io;
+int64_t client_due_ns(const struct lg_client *client, int64_t now_ns) {
+    const struct client_io *io = &client->io;
     int64_t due = now_ns + IDLE_MS * CLIENT_NS_PER_MS;
     bool busy = io->pulling || io->pushing[0] || io->pushing[1];
     int64_t candidates[] = {link_next_ns(&io->coordinator), uplink_next_ns(client),
@@ -391,16 +400,20 @@ static void receive_all(struct lg_client *client, int64_t now_ns) {
         uplink_change(client, link_events(&io->coordinator, now_ns), now_ns);
 }
 
-void client_turn(struct lg_client *client) {
+int64_t client_turn(struct lg_client *client) {
     struct client_io *io = &client->io;
     int64_t now_ns = client_now_ns();
-    take_wishes(client, now_ns);
+    if (atomic_exchange_explicit(&client->wished, false, memory_order_relaxed)) { /* the mutex orders the rest */
+        io->uplink_ns = 0;
+        take_wishes(client, now_ns);
+    }
     ticks(client, now_ns);
     receive_all(client, now_ns);
     settle_calls(client);
     look_for_trouble(client, now_ns);
     if (io->leave_ns != 0 && (now_ns >= io->leave_ns || io->coordinator.state != LINK_UP))
         io->over = true;
+    return now_ns;
 }
 
 void client_close_links(struct lg_client *client) {

@@ -236,7 +236,7 @@ void uplink_down(struct lg_client *client, bool was_up, int64_t now_ns) {
         log_warn("coordinator-lost", "cannot reach the coordinator at %s: is it running? trying again",
                  io->coordinator.endpoint);
     io->lost_told = true;
-    io->silent_ns = 0;
+    io->silent_ns = io->uplink_ns = 0;
     io->join.sent = io->lease.sent = io->leave.sent = false;
     pthread_mutex_lock(&client->mutex);
     for (size_t i = 0; i < CLIENT_REPORTS; i++)

@@ -9,10 +9,11 @@
  *     }
  *     lg_client_close(&client);
  *
- * A client is one session of one job. A call that waits does the work itself; while the caller computes, a thread of the
- * client's own keeps the connections, resends and beats. No callback ever runs on it. Calls on one client come from one thread at a time. Every blocking call has a deadline
- * (options.timeout_ms, renewed while there is progress) and says what it waited for. Buffers are the caller's. When the
- * coordinator ends the session (evicted, cancelled), every call returns LG_FENCED or LG_CANCELLED with the reason. */
+ * A client is one session of one job. A call that waits does the work itself; while the caller computes, a thread of
+ * the client's own keeps the connections, resends and beats. No callback ever runs on it. Calls on one client come from
+ * one thread at a time. Every blocking call has a deadline (options.timeout_ms, renewed while there is progress) and
+ * says what it waited for. Buffers are the caller's. When the coordinator ends the session (evicted, cancelled), every
+ * call returns LG_FENCED or LG_CANCELLED with the reason. */
 #ifndef LAGOON_H
 #define LAGOON_H
 

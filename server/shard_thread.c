@@ -190,11 +190,12 @@ static void keep_house(struct shard_thread *thread, int64_t now_ms) {
  * twice each time. */
 static void *serve(void *argument) {
     struct shard_thread *thread = argument;
-    while (!thread->stopping) {
+    for (int64_t now_ms = now_ns() / 1000000; !thread->stopping; now_ms = now_ns() / 1000000) {
+        keep_house(thread, now_ms);
         struct pollfd fds[2 + LOCAL_DOOR_FDS] = {{.fd = thread->data.fd, .events = POLLIN},
                                                  {.fd = thread->control.fd, .events = POLLIN}};
         nfds_t visitors = thread->door ? local_door_watch(thread->door, &fds[2]) : 0;
-        int64_t wait_ms = thread->next_stats_ms - now_ns() / 1000000;
+        int64_t wait_ms = thread->next_stats_ms - now_ms;
         bool quiet = thread->data.quiet && thread->control.quiet;
         (void)poll(fds, 2 + visitors, quiet && wait_ms > 0 ? (int)wait_ms : 0);
         if (fds[1].revents || !thread->control.quiet)
@@ -206,7 +207,6 @@ static void *serve(void *argument) {
             called = called || fds[2 + i].revents;
         if (called)
             local_door_serve(thread->door, thread->shard, now_ns());
-        keep_house(thread, now_ns() / 1000000);
     }
     while (drain_data(thread) == NET_RECEIVE_BUDGET)
         ;
