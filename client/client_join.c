@@ -58,6 +58,15 @@ static enum lg_status make_links(struct lg_client *client, const struct wire_joi
     return LG_OK;
 }
 
+/* Where pushes only name their payload, larger parts mean fewer messages and cost nothing; over TCP they would come in
+ * later. Whether memory will be shared is not known yet: addresses of this host promise it. */
+static uint32_t part_bytes(const struct lg_client *client, const struct wire_join_reply *reply) {
+    bool here = !client->options.no_shared_memory;
+    for (size_t i = 0; i < reply->shard_count; i++)
+        here = here && net_is_loopback(reply->shards[i].endpoint);
+    return here ? WIRE_PART_BYTES_HERE : WIRE_PART_BYTES;
+}
+
 enum lg_status client_join_accept(struct lg_client *client, const struct wire_message *message,
                                   struct lg_error *error) {
     const struct wire_join_reply *reply = &message->join_reply;
@@ -84,6 +93,7 @@ enum lg_status client_join_accept(struct lg_client *client, const struct wire_me
                                     .placement_count = message->placement_count,
                                     .shard_count = (uint32_t)reply->shard_count,
                                     .window = WINDOW,
+                                    .part_bytes = part_bytes(client, reply),
                                     .reply_timeout_ms = SHARD_REPLY_MS};
     struct session_sink sink = {.context = client,
                                 .send = client_send,

@@ -34,6 +34,7 @@ enum {
     WIRE_TENSORS_MAX = (8 << 20) / 144, /* what fits into the largest frame */
     WIRE_PLACEMENT_MAX = (8 << 20) / 2, /* units of a job: what a placement frame holds */
     WIRE_PART_BYTES = 1 << 20,          /* what a sender aims at for one part's payload */
+    WIRE_PART_BYTES_HERE = 2 << 20,     /* ... where the receiver is on the same host and likely shares memory */
     WIRE_PAYLOAD_BYTES_MAX = 4 << 20    /* what a receiver accepts in one message */
 };
 

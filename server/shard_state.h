@@ -17,9 +17,9 @@
 #include "server/updater.h"
 
 enum {
-    SHARD_CREDIT_LEAST = WIRE_PART_BYTES, /* of one session: the largest part that the client library sends */
-    SHARD_PUSHES_OPEN = 4,                /* of one session; the client library has two */
-    SHARD_ENDED_MAX = 64,                 /* ended sessions remembered per job, to tell them why */
+    SHARD_CREDIT_LEAST = WIRE_PART_BYTES_HERE, /* of one session: the largest part that the client library sends */
+    SHARD_PUSHES_OPEN = 4,                     /* of one session; the client library has two */
+    SHARD_ENDED_MAX = 64,                      /* ended sessions remembered per job, to tell them why */
     SHARD_REASON_BYTES = 160,
     SHARD_CUTS_MAX = 1024,                /* in one reply */
     SHARD_GATHER_ELEMENTS = 8192,         /* changed units of up to so many share a frame with their neighbours */

@@ -141,27 +141,27 @@ START_TEST(a_newer_incarnation_takes_the_place) {
 END_TEST
 
 START_TEST(credit_comes_from_one_pool) {
-    bench.config.credit_bytes = (5 << 20) + 100;
-    bench.config.session_credit_bytes = 2 << 20;
+    bench.config.credit_bytes = (8 << 20) + 100;
+    bench.config.session_credit_bytes = 3 << 20;
     shard_bench_start(&bench);
     for (uint64_t id = 1; id <= 4; id++)
         shard_bench_open_session(&bench, id, 1);
-    ck_assert_uint_eq(hello(1, 1, 3, 1)->message.hello_reply.credit_bytes, 2 << 20);
-    ck_assert_uint_eq(hello(2, 1, 6, 2)->message.hello_reply.credit_bytes, 2 << 20);
-    ck_assert_uint_eq(hello(3, 1, 9, 3)->message.hello_reply.credit_bytes, (1 << 20) + 100); /* what is left */
+    ck_assert_uint_eq(hello(1, 1, 3, 1)->message.hello_reply.credit_bytes, 3 << 20);
+    ck_assert_uint_eq(hello(2, 1, 6, 2)->message.hello_reply.credit_bytes, 3 << 20);
+    ck_assert_uint_eq(hello(3, 1, 9, 3)->message.hello_reply.credit_bytes, (2 << 20) + 100); /* what is left */
     struct bench_reply *reply = hello(4, 1, 12, 4);
     ck_assert_uint_eq(reply->status, LG_NO_CREDIT);
     ck_assert_ptr_nonnull(strstr(reply->reason, "raise \"shards.credit\""));
-    ck_assert_uint_eq(hello(1, 1, 3, 1)->message.hello_reply.credit_bytes, 2 << 20); /* hello resets */
+    ck_assert_uint_eq(hello(1, 1, 3, 1)->message.hello_reply.credit_bytes, 3 << 20); /* hello resets */
     shard_bench_close_session(&bench, 2, 1, "done");
-    ck_assert_uint_eq(hello(4, 1, 12, 4)->message.hello_reply.credit_bytes, 2 << 20);
+    ck_assert_uint_eq(hello(4, 1, 12, 4)->message.hello_reply.credit_bytes, 3 << 20);
 }
 END_TEST
 
 START_TEST(messages_beyond_the_grant_are_refused) {
-    bench.tensors[0].shape[0] = 1000; /* 1.2 MB in units 0..4, bias in 5 */
-    bench.placement_count = 6;
-    bench.config.session_credit_bytes = 1 << 20;
+    bench.tensors[0].shape[0] = 2000; /* 2.4 MB in units 0..9, bias in 10 */
+    bench.placement_count = 11;
+    bench.config.session_credit_bytes = 2 << 20;
     shard_bench_start(&bench);
     shard_bench_join(&bench, 1);
     struct bench_reply *reply =
