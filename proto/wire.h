@@ -46,6 +46,8 @@ enum wire_kind {
     WIRE_PULL,
     WIRE_PULL_REPLY,
     WIRE_ERROR,
+    WIRE_GATE,
+    WIRE_GATE_REPLY,
     WIRE_JOB_OPEN = 20,
     WIRE_JOB_CLOSE,
     WIRE_SESSION_OPEN,
@@ -79,7 +81,13 @@ enum wire_kind {
     WIRE_QUERY_REPLY,
 };
 
-enum wire_push_kind { WIRE_PUSH_KIND_GRADIENT, WIRE_PUSH_KIND_DELTA, WIRE_PUSH_KIND_INITIAL };
+enum wire_push_kind {
+    WIRE_PUSH_KIND_GRADIENT,
+    WIRE_PUSH_KIND_DELTA,
+    WIRE_PUSH_KIND_INITIAL,
+    WIRE_PUSH_KIND_SKIPPED, /* no payload: the samples are given up */
+};
+enum wire_gate_kind { WIRE_GATE_KIND_READ, WIRE_GATE_KIND_REST, WIRE_GATE_KIND_TICKET };
 enum wire_sign { WIRE_SIGN_DESCEND, WIRE_SIGN_ADD };
 enum wire_dtype { WIRE_DTYPE_F32, WIRE_DTYPE_F16, WIRE_DTYPE_BF16 };
 enum wire_member { WIRE_MEMBER_SERVER, WIRE_MEMBER_AGENT };
@@ -176,6 +184,18 @@ struct wire_error {
     uint32_t status;
     const char *reason;
     uint64_t seq;
+};
+struct wire_gate {
+    uint64_t session;
+    uint32_t incarnation;
+    uint64_t job, map_version, tag;
+    enum wire_gate_kind kind;
+    uint64_t round;
+};
+struct wire_gate_reply {
+    uint64_t tag;
+    uint32_t status;
+    uint64_t round;
 };
 
 struct wire_job_open {
@@ -414,6 +434,8 @@ struct wire_message {
         struct wire_pull pull;
         struct wire_pull_reply pull_reply;
         struct wire_error error;
+        struct wire_gate gate;
+        struct wire_gate_reply gate_reply;
         struct wire_job_open job_open;
         struct wire_job_close job_close;
         struct wire_session_open session_open;
@@ -446,7 +468,8 @@ struct wire_message {
         struct wire_query query;
         struct wire_query_reply query_reply;
     };
-    /* Raw frames. PUSH, PULL, PULL_REPLY, PUSH_REPLY with values: a unit table and, but for PULL, payload frames. */
+    /* Raw frames. PUSH, PULL, PULL_REPLY, PUSH_REPLY with values: a unit table and, but for PULL and a PUSH that is
+     * SKIPPED, payload frames. */
     const struct wire_unit *units;
     size_t unit_count;
     const struct wire_bytes *payload;

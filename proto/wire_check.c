@@ -40,6 +40,8 @@ static enum lg_status push_check(const struct wire_push *push, struct lg_error *
                        push->part, push->part_count, PARTS_MAX);
     if (push->cover_count == 0)
         return lg_fail(error, LG_MALFORMED, "a push covers no samples: 1 to %d covers are needed", WIRE_COVERS_MAX);
+    if (push->kind == WIRE_PUSH_KIND_SKIPPED && push->ring)
+        return lg_fail(error, LG_MALFORMED, "a push that is skipped has no payload, in shared memory or elsewhere");
     enum lg_status status = LG_OK;
     for (size_t i = 0; i < push->cover_count && !status; i++)
         status = range_check("a push's cover", push->covers[i].first, push->covers[i].end, error);

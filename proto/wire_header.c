@@ -130,7 +130,7 @@ static bool put_message(const struct wire_message *in, Lagoon__Proto__Header *he
 /* The kinds of the data path that have no texts: nothing to walk, and never too large within their limits. */
 static bool has_texts(enum wire_kind kind) {
     return kind != WIRE_HELLO && kind != WIRE_HELLO_REPLY && kind != WIRE_PUSH && kind != WIRE_PULL &&
-           kind != WIRE_PULL_REPLY;
+           kind != WIRE_PULL_REPLY && kind != WIRE_GATE && kind != WIRE_GATE_REPLY;
 }
 
 static size_t packed_bytes(const Lagoon__Proto__Header *header) {

@@ -157,13 +157,14 @@ static enum lg_status named_read(const struct wire_bytes *frames, size_t count, 
     return LG_OK;
 }
 
-static enum lg_status pull_read(const struct wire_bytes *frames, size_t count, struct wire_arena *arena,
-                                struct wire_message *message, struct lg_error *error) {
-    enum lg_status status = frame_count_check("PULL", count, 1, 1, error);
+/* frames: unit table alone. */
+static enum lg_status bare_read(const char *what, const struct wire_bytes *frames, size_t count,
+                                struct wire_arena *arena, struct wire_message *message, struct lg_error *error) {
+    enum lg_status status = frame_count_check(what, count, 1, 1, error);
     if (!status)
         status = units_read(frames[0], arena, message, error);
     if (!status && message->unit_count == 0)
-        status = lg_fail(error, LG_MALFORMED, "the unit table of a PULL is empty");
+        status = lg_fail(error, LG_MALFORMED, "the unit table of a %s is empty", what);
     return status;
 }
 
@@ -224,6 +225,8 @@ enum lg_status wire_raw_read(const struct wire_bytes *frames, size_t count, stru
     enum lg_status status;
     switch (message->kind) {
     case WIRE_PUSH:
+        if (message->push.kind == WIRE_PUSH_KIND_SKIPPED)
+            return bare_read("PUSH that is skipped", frames, count, arena, message, error);
         if (message->push.ring)
             return named_read(frames, count, arena, message, error);
         return values_read(frames, count, 1, message->push.dtype, message->push.codec, arena, message, error);
@@ -232,7 +235,7 @@ enum lg_status wire_raw_read(const struct wire_bytes *frames, size_t count, stru
                           : values_read(frames, count, 1, message->push_reply.dtype, message->push_reply.codec, arena,
                                         message, error);
     case WIRE_PULL:
-        return pull_read(frames, count, arena, message, error);
+        return bare_read("PULL", frames, count, arena, message, error);
     case WIRE_PULL_REPLY:
         return values_read(frames, count, 0, message->pull_reply.dtype, message->pull_reply.codec, arena, message,
                            error);

@@ -138,6 +138,8 @@ static void complete(struct wire_message *message) {
         message->push.dtype = WIRE_DTYPE_F32;
         message->push.codec = 0;
         message->push.ring = false;
+        if (message->push.kind == WIRE_PUSH_KIND_SKIPPED)
+            message->push.kind = WIRE_PUSH_KIND_GRADIENT; /* tested apart: it has no payload */
         message->push.covers = &one_cover;
         message->push.cover_count = 1;
         set_values(message);
@@ -268,7 +270,7 @@ START_TEST(names_are_the_kinds) {
     ck_assert_str_eq(wire_kind_name(WIRE_PUSH), "PUSH");
     ck_assert_str_eq(wire_kind_name(WIRE_JOIN_REPLY), "JOIN_REPLY");
     ck_assert_str_eq(wire_kind_name((enum wire_kind)9), "UNKNOWN");
-    ck_assert_int_eq(KIND_COUNT, 38);
+    ck_assert_int_eq(KIND_COUNT, 40);
 }
 END_TEST
 
@@ -288,6 +290,27 @@ START_TEST(raw_frames_may_be_absent_where_nothing_is_there_to_say) {
         ck_assert_int_eq(decode(&frames, &out, &error), LG_OK);
         wire_frames_free(&frames);
     }
+}
+END_TEST
+
+START_TEST(a_push_that_is_skipped_has_a_unit_table_alone) {
+    struct wire_message message, out;
+    struct wire_frames frames;
+    struct lg_error error;
+    make(&message, WIRE_PUSH);
+    message.push.kind = WIRE_PUSH_KIND_SKIPPED;
+    refused(&message, LG_MALFORMED, "a PUSH that is skipped came with 3 raw frames");
+    message.payload_count = 0;
+    ck_assert(wire_frames_encode(&message, &frames));
+    ck_assert_int_eq(decode(&frames, &out, &error), LG_OK);
+    ck_assert_ptr_null(wire_difference(&message, &out));
+    ck_assert_uint_eq(out.unit_count, 3);
+    wire_frames_free(&frames);
+    message.push.ring = true;
+    refused(&message, LG_MALFORMED, "a push that is skipped has no payload");
+    message.push.ring = false;
+    message.unit_count = 0;
+    refused(&message, LG_MALFORMED, "the unit table of a PUSH that is skipped is empty");
 }
 END_TEST
 
@@ -591,8 +614,8 @@ START_TEST(undefined_enum_values_are_refused) {
     struct wire_message message;
     random_init(&filler.random, 1);
     make(&message, WIRE_PUSH);
-    message.push.kind = (enum wire_push_kind)3;
-    refused(&message, LG_MALFORMED, "\"Push.kind\" is 3");
+    message.push.kind = (enum wire_push_kind)4;
+    refused(&message, LG_MALFORMED, "\"Push.kind\" is 4");
     make(&message, WIRE_PUSH);
     message.push.dtype = (enum wire_dtype) - 1;
     refused(&message, LG_MALFORMED, "\"Push.dtype\" is -1");
@@ -961,6 +984,7 @@ static Suite *wire_suite(void) {
     tcase_add_loop_test(sound, every_kind_round_trips, 0, KIND_COUNT);
     tcase_add_test(sound, names_are_the_kinds);
     tcase_add_test(sound, raw_frames_may_be_absent_where_nothing_is_there_to_say);
+    tcase_add_test(sound, a_push_that_is_skipped_has_a_unit_table_alone);
     tcase_add_test(sound, unaligned_frames_are_handed_out_aligned);
     tcase_add_test(sound, texts_and_numbers_are_mended_before_they_leave);
     TCase *headers = case_add(suite, "headers");
