@@ -31,6 +31,10 @@ static const struct option options[] = {
      "share memory with workers on this host; off: everything travels in messages"},
     {"shards.isa", OPTION_CHOICE, AT(isa), "auto", 0, 0, "auto|base|avx2|avx512", NULL,
      "instruction set of the update kernels; results are the same bits for all"},
+    {"record", OPTION_STRING, AT(record), "", 0, 0, NULL, NULL,
+     "file to record the shard's inputs and decisions to, for `lagoon replay`; it grows with all that is pushed. "
+     "Several "
+     "shards write FILE.0, FILE.1, ..."},
     {"data_dir", OPTION_STRING, AT(data_dir), "lagoon-data", 0, 0, NULL, NULL,
      "folder of the coordinator's database (role coordinator); made when missing"},
     {"liveness.beat", OPTION_DURATION, AT(beat_ms), "1s", 50, 60000, NULL, "ms",

@@ -22,6 +22,7 @@ struct server_config {
     bool local, reject_nonfinite;
     char http_bind[OPTION_TEXT_BYTES], http_token[OPTION_TEXT_BYTES], http_hosts[OPTION_TEXT_BYTES];
     int64_t http_port;
+    char record[OPTION_TEXT_BYTES]; /* "" : nothing is recorded */
     char data_dir[OPTION_TEXT_BYTES];
     int64_t beat_ms, dead_after_ms, server_grace_ms;
 };

@@ -371,11 +371,12 @@ static enum lg_status shard_endpoint(const struct server_config *config, size_t 
 static enum lg_status open_shard(struct process *process, size_t at, enum isa isa, struct lg_error *error) {
     const struct server_config *config = process->config;
     struct hosted_shard *shard = &process->shards[at];
-    char endpoint[NET_ENDPOINT_BYTES];
+    char endpoint[NET_ENDPOINT_BYTES], record[OPTION_TEXT_BYTES + 16];
     struct shard_thread_options options = {
         .zmq = process->zmq,
         .endpoint = endpoint,
         .local = config->local,
+        .record = config->record[0] ? record : NULL,
         .shard = {.credit_bytes = config->credit_bytes,
                   .session_credit_bytes = config->session_credit_bytes,
                   .memory_bytes = process->memory_bytes / (uint64_t)config->shards,
@@ -386,6 +387,10 @@ static enum lg_status open_shard(struct process *process, size_t at, enum isa is
                   .metrics = process->metrics},
     };
     shard->process = process;
+    if (config->shards > 1)
+        snprintf(record, sizeof record, "%s.%zu", config->record, at);
+    else
+        snprintf(record, sizeof record, "%s", config->record);
     enum lg_status status = shard_endpoint(config, at, endpoint, error);
     if (status == LG_OK)
         status = shard_thread_open(&options, &shard->thread, error);
@@ -429,6 +434,7 @@ static void open_signals(struct process *process) {
     }
     uv_timer_init(&process->loop, &process->timer);
     process->timer.data = process;
+    process->last_answer_ms = uv_now(&process->loop); /* silence counts from here */
     uv_timer_start(&process->timer, on_timer, 0, 1000);
 }
 

@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <xxhash.h>
 
 #include "server/shard_state.h"
 
@@ -234,4 +235,17 @@ const float *shard_unit_data(const struct shard *shard, uint64_t job_id, uint32_
     if (version)
         *version = unit->version;
     return unit->values;
+}
+
+uint64_t shard_digest(const struct shard *shard, uint64_t job_id) {
+    const struct shard_job *job = shard_find_job(shard, job_id);
+    if (!job)
+        return 0;
+    uint64_t digest = XXH3_64bits(&job->id, sizeof job->id);
+    for (uint32_t i = 0; i < job->unit_count; i++) {
+        const uint64_t about[2] = {job->units[i].number, job->units[i].version};
+        digest = XXH3_64bits_withSeed(about, sizeof about, digest);
+        digest = XXH3_64bits_withSeed(job->units[i].values, job->units[i].elements * sizeof(float), digest);
+    }
+    return digest;
 }

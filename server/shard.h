@@ -110,5 +110,7 @@ uint64_t shard_memory_bytes(const struct shard *shard);
 /* The current values of one unit, for tests and replay; NULL where the unit is not here. Borrowed. */
 const float *shard_unit_data(const struct shard *shard, uint64_t job, uint32_t unit, uint32_t *elements,
                              uint64_t *version);
+/* A checksum (XXH3) over the job's units here: numbers, versions and values. 0 where there is no such job. */
+uint64_t shard_digest(const struct shard *shard, uint64_t job);
 
 #endif

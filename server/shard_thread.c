@@ -9,12 +9,14 @@
 #include "common/log.h"
 #include "proto/wire_net.h"
 #include "server/local_door.h"
+#include "server/recording.h"
 
 enum {
     STATS_INTERVAL_MS = 500,
     ARENA_BYTES = 2 << 20,
     CONTROL_ARENA_BYTES = 16 << 20,
     STATS_JOBS_MAX = 64,
+    DIGEST_EVERY = 4096, /* pushes; in recordings */
 };
 
 /* A socket that the thread takes messages from. */
@@ -30,7 +32,10 @@ struct shard_thread {
     char endpoint[NET_ENDPOINT_BYTES];
     struct shard_config config;
     struct shard *shard;
-    struct local_door *door; /* NULL: no shared memory */
+    struct local_door *door;   /* NULL: no shared memory */
+    char *record;              /* file; NULL: nothing is recorded */
+    struct recorder *recorder; /* from the start on */
+    uint64_t recorded_pushes;
     struct wire_bytes payload[WIRE_PAYLOAD_FRAMES_MAX];
     struct wire_arena *arena, *control_arena;
     struct net_message in, out; /* large: kept here, not on the stack */
@@ -91,6 +96,46 @@ static void send_message(void *context, uint64_t route, const struct wire_messag
     }
 }
 
+/* ---- recording */
+
+static void record_decision(void *context, const struct shard_decision *decision, const struct wire_message *push) {
+    struct shard_thread *thread = context;
+    recorder_decide(thread->recorder, decision, push);
+}
+
+static void record_digests(struct shard_thread *thread) {
+    struct wire_shard_job_stats stats[STATS_JOBS_MAX];
+    size_t count = shard_stats(thread->shard, stats, STATS_JOBS_MAX);
+    for (size_t i = 0; i < count; i++)
+        recorder_digest(thread->recorder, thread->shard, stats[i].job);
+}
+
+static void hand_over(struct shard_thread *thread, uint64_t route, const struct wire_message *message) {
+    struct shard_input input = {.now_ns = now_ns(), .route = route, .message = message};
+    if (!thread->recorder) {
+        shard_receive(thread->shard, &input);
+        return;
+    }
+    input.message = recorder_input(thread->recorder, &input);
+    shard_receive(thread->shard, &input);
+    if (message->kind == WIRE_LEDGER_QUERY ||
+        (message->kind == WIRE_PUSH && ++thread->recorded_pushes % DIGEST_EVERY == 0))
+        record_digests(thread);
+    struct lg_error error = {0};
+    if (!recorder_works(thread->recorder, &error))
+        log_error("recording-failed", "%s", error.message);
+}
+
+static void end_recording(struct shard_thread *thread) {
+    struct lg_error error = {0};
+    if (thread->recorder && thread->shard)
+        record_digests(thread);
+    if (recorder_close(thread->recorder, &error) != LG_OK)
+        log_error("recording-failed", "%s", error.message);
+    thread->recorder = NULL;
+    free(thread->record);
+}
+
 /* ---- receiving */
 
 /* Payload that lies in the sender's memory. */
@@ -121,7 +166,7 @@ static void take_data(struct shard_thread *thread, enum lg_status received) {
         shard_refuse(thread->shard, route, message.request, message.push.seq, &error);
         return;
     }
-    shard_receive(thread->shard, &(struct shard_input){.now_ns = now_ns(), .route = route, .message = &message});
+    hand_over(thread, route, &message);
 }
 
 static void publish_stats(struct shard_thread *thread) {
@@ -146,8 +191,7 @@ static void take_control(struct shard_thread *thread) {
     }
     if (message.kind == WIRE_LEDGER_QUERY) /* asked for at a job's end: its last statistics go first */
         publish_stats(thread);
-    shard_receive(thread->shard,
-                  &(struct shard_input){.now_ns = now_ns(), .route = SHARD_ROUTE_CONTROL, .message = &message});
+    hand_over(thread, SHARD_ROUTE_CONTROL, &message);
 }
 
 /* True when there was a message. The thread is to stop when the context has ended. */
@@ -237,6 +281,10 @@ enum lg_status shard_thread_open(const struct shard_thread_options *options, str
     thread->zmq = options->zmq;
     thread->config = options->shard;
     thread->config.index = UINT32_MAX;
+    if (options->record && !(thread->record = strdup(options->record))) {
+        free(thread);
+        return lg_fail(error, LG_NO_MEMORY, "no memory for a shard");
+    }
     enum lg_status status = net_socket_open(options->zmq, NET_SERVER, NULL, &thread->data.socket, error);
     if (status == LG_OK)
         status = net_bind(thread->data.socket, options->endpoint, thread->endpoint, error);
@@ -272,9 +320,16 @@ enum lg_status shard_thread_start(struct shard_thread *thread, uint32_t index, s
     thread->malformed = metrics_cell(thread->config.metrics, METRIC_MALFORMED, (const char *const[]){number});
     thread->queue_depth = metrics_cell(thread->config.metrics, METRIC_QUEUE_DEPTH, (const char *const[]){number});
     struct shard_sink sink = {.context = thread, .send = send_message, .clock_ns = sink_clock_ns};
-    enum lg_status status = shard_new(&thread->config, &sink, &thread->shard, error);
+    enum lg_status status =
+        thread->record ? recorder_open(thread->record, &thread->config, &thread->recorder, error) : LG_OK;
+    if (thread->recorder)
+        sink.decide = record_decision;
+    if (status == LG_OK)
+        status = shard_new(&thread->config, &sink, &thread->shard, error);
     if (status != LG_OK)
         return status;
+    if (thread->recorder)
+        log_info("recording", "shard %u records its inputs and decisions to \"%s\"", index, thread->record);
     if (pthread_create(&thread->thread, NULL, serve, thread) != 0)
         return lg_fail(error, LG_NO_MEMORY, "cannot start the thread of shard %u", index);
     thread->started = true;
@@ -300,6 +355,7 @@ void shard_thread_stop(struct shard_thread *thread) {
         zmq_send(thread->control_outside, "", 0, 0);
         pthread_join(thread->thread, NULL);
     }
+    end_recording(thread);
     shard_free(thread->shard);
     local_door_close(thread->door);
     net_message_clear(&thread->in);

@@ -14,6 +14,7 @@ struct shard_thread_options {
     void *zmq;                 /* context; outlives the thread */
     const char *endpoint;      /* to bind: "tcp://127.0.0.1:0" */
     bool local;                /* clients on this host may share memory with the shard */
+    const char *record;        /* file to record to, see recording.h; NULL: none */
     struct shard_config shard; /* index is only known after registration: see shard_thread_start */
 };
 
