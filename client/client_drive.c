@@ -104,7 +104,7 @@ bool client_drive(struct lg_client *client, bool (*over)(const struct lg_client 
     pthread_mutex_unlock(&client->mutex);
     pthread_mutex_lock(&client->drive);
     for (bool in_time = true;;) {
-        int64_t now_ns = client_turn(client);
+        int64_t now_ns = client_turn(client, in_time);
         pthread_mutex_lock(&client->mutex);
         done = over(client);
         if (done || !in_time)
@@ -124,7 +124,7 @@ void client_nudge(struct lg_client *client) {
     pthread_mutex_lock(&client->mutex);
     take_wheel(&client->shared);
     pthread_mutex_unlock(&client->mutex);
-    (void)client_turn(client);
+    (void)client_turn(client, false);
     pthread_mutex_lock(&client->mutex);
     leave_wheel(client);
     client_show_ready(client);
@@ -201,10 +201,10 @@ static void thread_poll(struct lg_client *client, int64_t now_ns) {
 void *client_run(void *context) {
     struct lg_client *client = context;
     pthread_mutex_lock(&client->drive);
-    int64_t now_ns = client_turn(client);
+    int64_t now_ns = client_turn(client, false);
     while (!client->io.over) {
         thread_poll(client, now_ns);
-        now_ns = client_turn(client);
+        now_ns = client_turn(client, false);
     }
     client_close_links(client);
     pthread_mutex_unlock(&client->drive);

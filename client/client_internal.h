@@ -224,8 +224,9 @@ void client_delegate(struct lg_client *client);
 /* With the mutex held: ready_fd is readable while an outcome waits to be taken. */
 void client_show_ready(struct lg_client *client);
 
-/* client_turn.c, under `drive`: everything there is to do now, without waiting. Returns when that was. */
-int64_t client_turn(struct lg_client *client);
+/* client_turn.c, under `drive`: everything there is to do now. Returns when that was. `patient`: where there is nothing
+ * to do but to wait for a shard's answer, it is waited for a moment; else nothing waits. */
+int64_t client_turn(struct lg_client *client, bool patient);
 /* When client_turn is needed next, beside the events. */
 int64_t client_due_ns(const struct lg_client *client, int64_t now_ns);
 void client_close_links(struct lg_client *client);

@@ -336,14 +336,14 @@ static void drain_coordinator(struct lg_client *client, int64_t now_ns) {
 }
 
 /* Not beyond what is awaited: the caller of a short call goes on at once, without another look at the socket. */
-static void drain_shard(struct lg_client *client, uint32_t slot, int64_t now_ns) {
+static void drain_shard(struct lg_client *client, uint32_t slot, bool patient, int64_t now_ns) {
     struct client_io *io = &client->io;
     struct link *link = &io->shards[slot].link;
     void *socket = link->socket;
     for (int i = 0; i < RECEIVE_BUDGET && socket && link->socket == socket; i++) {
         struct wire_message message;
         struct lg_error error = {0};
-        enum lg_status status = link_receive(link, &io->in);
+        enum lg_status status = patient && i == 0 ? link_receive_soon(link, &io->in) : link_receive(link, &io->in);
         if (status == LG_UNAVAILABLE || status == LG_IO)
             return;
         if (status == LG_OK)
@@ -384,13 +384,25 @@ int64_t client_due_ns(const struct lg_client *client, int64_t now_ns) {
     return due;
 }
 
+/* There is nothing to do but to wait for the answer of the one shard. */
+static bool answer_is_all(const struct lg_client *client, int64_t now_ns) {
+    const struct client_io *io = &client->io;
+    if (!io->session || io->shard_count != 1 || session_idle(io->session) || io->shards[0].link.state != LINK_UP)
+        return false;
+    bool others = !io->shards[0].link.monitor_quiet || !link_is_quiet(&io->coordinator) || io->lease.request != 0;
+    for (size_t i = 0; i < CLIENT_PUSHES; i++)
+        others = others || io->answered[i]; /* waits for ZeroMQ */
+    return !others && client_due_ns(client, now_ns) > now_ns + NET_SOON_MS * CLIENT_NS_PER_MS;
+}
+
 /* Messages are taken before the news that their connection is gone. */
-static void receive_all(struct lg_client *client, int64_t now_ns) {
+static void receive_all(struct lg_client *client, bool patient, int64_t now_ns) {
     struct client_io *io = &client->io;
+    patient = patient && answer_is_all(client, now_ns);
     for (uint32_t i = 0; i < io->shard_count; i++) {
         struct link *link = &io->shards[i].link;
-        if (!link->quiet)
-            drain_shard(client, i, now_ns);
+        if (!link->quiet || patient)
+            drain_shard(client, i, patient, now_ns);
         if (!link->monitor_quiet)
             shard_change(client, i, link_events(link, now_ns), now_ns);
     }
@@ -400,7 +412,7 @@ static void receive_all(struct lg_client *client, int64_t now_ns) {
         uplink_change(client, link_events(&io->coordinator, now_ns), now_ns);
 }
 
-int64_t client_turn(struct lg_client *client) {
+int64_t client_turn(struct lg_client *client, bool patient) {
     struct client_io *io = &client->io;
     int64_t now_ns = client_now_ns();
     if (atomic_exchange_explicit(&client->wished, false, memory_order_relaxed)) { /* the mutex orders the rest */
@@ -408,7 +420,7 @@ int64_t client_turn(struct lg_client *client) {
         take_wishes(client, now_ns);
     }
     ticks(client, now_ns);
-    receive_all(client, now_ns);
+    receive_all(client, patient, now_ns);
     settle_calls(client);
     look_for_trouble(client, now_ns);
     if (io->leave_ns != 0 && (now_ns >= io->leave_ns || io->coordinator.state != LINK_UP))

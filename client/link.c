@@ -99,6 +99,12 @@ enum lg_status link_receive(struct link *link, struct net_message *message) {
     return status;
 }
 
+enum lg_status link_receive_soon(struct link *link, struct net_message *message) {
+    enum lg_status status = net_receive_soon(link->socket, message);
+    link->quiet = status == LG_UNAVAILABLE;
+    return status;
+}
+
 void link_watch(const struct link *link, struct pollfd fds[LINK_FDS]) {
     fds[0] = (struct pollfd){.fd = link->fd, .events = POLLIN};
     fds[1] = (struct pollfd){.fd = link->monitor_fd, .events = POLLIN};

@@ -37,6 +37,8 @@ void link_stop(struct link *link);
 /* Like net_send and net_receive; the link is quiet when there was nothing to receive, until the next send. */
 LG_MUST_CHECK enum lg_status link_send(struct link *link, struct net_message *message);
 LG_MUST_CHECK enum lg_status link_receive(struct link *link, struct net_message *message);
+/* Like net_receive_soon. */
+LG_MUST_CHECK enum lg_status link_receive_soon(struct link *link, struct net_message *message);
 /* Which fds to poll, and what came of it: a link with news is not quiet any more. Between the two the link may have
  * changed its sockets. */
 enum { LINK_FDS = 2 };

@@ -19,6 +19,7 @@ static bool set_options(void *socket, enum net_kind kind, const struct net_optio
         int name, value;
     } settings[] = {
         {ZMQ_LINGER, 0},
+        {ZMQ_RCVTIMEO, NET_SOON_MS},
         {ZMQ_RCVHWM, queue}, /* a full queue leaves the rest in TCP's buffers: the sender waits, nothing is lost */
         {ZMQ_SNDHWM, queue},
         {ZMQ_TCP_KEEPALIVE, 1},
@@ -145,10 +146,10 @@ size_t net_message_bytes(const struct net_message *message) {
     return bytes;
 }
 
-static enum lg_status receive_frame(void *socket, zmq_msg_t *frame) {
+static enum lg_status receive_frame(void *socket, zmq_msg_t *frame, int flags) {
     int rc;
     do {
-        rc = zmq_msg_recv(frame, socket, ZMQ_DONTWAIT);
+        rc = zmq_msg_recv(frame, socket, flags);
     } while (rc < 0 && errno == EINTR);
     return rc >= 0 ? LG_OK : errno == EAGAIN ? LG_UNAVAILABLE : LG_IO;
 }
@@ -160,14 +161,14 @@ static enum lg_status drain(void *socket) {
     while (status == LG_OK && more) {
         zmq_msg_t frame;
         zmq_msg_init(&frame);
-        status = receive_frame(socket, &frame);
+        status = receive_frame(socket, &frame, ZMQ_DONTWAIT);
         more = status == LG_OK && zmq_msg_more(&frame);
         zmq_msg_close(&frame);
     }
     return status == LG_OK ? LG_MALFORMED : status;
 }
 
-enum lg_status net_receive(void *socket, struct net_message *message) {
+static enum lg_status receive(void *socket, struct net_message *message, int flags) {
     bool more = true;
     net_message_clear(message);
     while (more) {
@@ -177,7 +178,7 @@ enum lg_status net_receive(void *socket, struct net_message *message) {
         }
         zmq_msg_t *frame = &message->frames[message->count];
         zmq_msg_init(frame);
-        enum lg_status status = receive_frame(socket, frame);
+        enum lg_status status = receive_frame(socket, frame, flags);
         if (status != LG_OK) {
             zmq_msg_close(frame);
             net_message_clear(message);
@@ -187,6 +188,14 @@ enum lg_status net_receive(void *socket, struct net_message *message) {
         more = zmq_msg_more(frame);
     }
     return LG_OK;
+}
+
+enum lg_status net_receive(void *socket, struct net_message *message) {
+    return receive(socket, message, ZMQ_DONTWAIT);
+}
+
+enum lg_status net_receive_soon(void *socket, struct net_message *message) {
+    return receive(socket, message, 0); /* ZMQ_RCVTIMEO is set; frames after the first are there with it */
 }
 
 /* When a frame is refused in mid-message, libzmq drops the ones after it, up to the last, only if it gets them. */
@@ -273,11 +282,11 @@ enum net_event net_monitor_next(struct net_monitor *monitor) {
         zmq_msg_t number, address;
         zmq_msg_init(&number);
         zmq_msg_init(&address);
-        more = receive_frame(monitor->socket, &number) == LG_OK;
+        more = receive_frame(monitor->socket, &number, ZMQ_DONTWAIT) == LG_OK;
         if (more)
             event = decode_event(zmq_msg_data(&number), zmq_msg_size(&number));
         if (more && zmq_msg_more(&number))
-            more = receive_frame(monitor->socket, &address) == LG_OK;
+            more = receive_frame(monitor->socket, &address, ZMQ_DONTWAIT) == LG_OK;
         zmq_msg_close(&number);
         zmq_msg_close(&address);
     }

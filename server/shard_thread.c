@@ -42,7 +42,9 @@ struct shard_thread {
     struct metric_cell *malformed, *queue_depth;
     pthread_t thread;
     bool started, stopping;
-    int64_t next_stats_ms;
+    bool lively; /* there were messages lately: the next one is likely to come soon */
+    bool fresh;  /* one was taken since the last look around */
+    int64_t next_stats_ms, looked_ms;
 };
 
 static int64_t now_ns(void) {
@@ -195,11 +197,15 @@ static void take_control(struct shard_thread *thread) {
 }
 
 /* True when there was a message. The thread is to stop when the context has ended. */
+static bool taken(struct shard_thread *thread, struct inlet *inlet, enum lg_status status) {
+    inlet->quiet = status == LG_UNAVAILABLE;
+    thread->stopping = thread->stopping || status == LG_IO;
+    return status == LG_OK || status == LG_MALFORMED;
+}
+
 static bool take(struct shard_thread *thread, struct inlet *inlet, enum lg_status *status) {
     *status = net_receive(inlet->socket, &thread->in);
-    inlet->quiet = *status == LG_UNAVAILABLE;
-    thread->stopping = thread->stopping || *status == LG_IO;
-    return *status == LG_OK || *status == LG_MALFORMED;
+    return taken(thread, inlet, *status);
 }
 
 /* Takes up to a budget of messages, so that neither socket starves the other. */
@@ -230,27 +236,51 @@ static void keep_house(struct shard_thread *thread, int64_t now_ms) {
     thread->next_stats_ms = now_ms + STATS_INTERVAL_MS;
 }
 
-/* Waits for news, then works until there is nothing left: poll(2) on the sockets' fds, as zmq_poll asks every socket
- * twice each time. */
+/* Waits for news where no message is likely to come soon, then works until there is nothing left: poll(2) on the
+ * sockets' fds, as zmq_poll asks every socket twice each time. */
+static void look_around(struct shard_thread *thread, int64_t now_ms) {
+    struct pollfd fds[2 + LOCAL_DOOR_FDS] = {{.fd = thread->data.fd, .events = POLLIN},
+                                             {.fd = thread->control.fd, .events = POLLIN}};
+    nfds_t visitors = thread->door ? local_door_watch(thread->door, &fds[2]) : 0;
+    int64_t wait_ms = thread->next_stats_ms - now_ms;
+    bool quiet = !thread->lively && thread->data.quiet && thread->control.quiet;
+    (void)poll(fds, 2 + visitors, quiet && wait_ms > 0 ? (int)wait_ms : 0);
+    if (fds[1].revents || !thread->control.quiet)
+        drain_control(thread);
+    if ((fds[0].revents || !thread->data.quiet) && drain_data(thread) > 0)
+        thread->fresh = true;
+    bool called = false;
+    for (nfds_t i = 0; i < visitors; i++)
+        called = called || fds[2 + i].revents;
+    if (called)
+        local_door_serve(thread->door, thread->shard, now_ns());
+    thread->lively = thread->fresh;
+    thread->fresh = false;
+    thread->looked_ms = now_ms;
+}
+
+/* Waits for the next message alone, a moment. */
+static void take_next(struct shard_thread *thread) {
+    enum lg_status status = net_receive_soon(thread->data.socket, &thread->in);
+    if (taken(thread, &thread->data, status)) {
+        take_data(thread, status);
+        thread->fresh = true;
+    } else
+        thread->lively = false;
+    net_message_clear(&thread->in);
+}
+
+/* While messages follow each other closely, the next is waited for alone, and the rest is looked at once a
+ * millisecond. */
 static void *serve(void *argument) {
     struct shard_thread *thread = argument;
-    for (int64_t now_ms = now_ns() / 1000000; !thread->stopping; now_ms = now_ns() / 1000000) {
+    while (!thread->stopping) {
+        int64_t now_ms = now_ns() / 1000000;
         keep_house(thread, now_ms);
-        struct pollfd fds[2 + LOCAL_DOOR_FDS] = {{.fd = thread->data.fd, .events = POLLIN},
-                                                 {.fd = thread->control.fd, .events = POLLIN}};
-        nfds_t visitors = thread->door ? local_door_watch(thread->door, &fds[2]) : 0;
-        int64_t wait_ms = thread->next_stats_ms - now_ms;
-        bool quiet = thread->data.quiet && thread->control.quiet;
-        (void)poll(fds, 2 + visitors, quiet && wait_ms > 0 ? (int)wait_ms : 0);
-        if (fds[1].revents || !thread->control.quiet)
-            drain_control(thread);
-        if (fds[0].revents || !thread->data.quiet)
-            (void)drain_data(thread);
-        bool called = false;
-        for (nfds_t i = 0; i < visitors; i++)
-            called = called || fds[2 + i].revents;
-        if (called)
-            local_door_serve(thread->door, thread->shard, now_ns());
+        if (!thread->lively || now_ms != thread->looked_ms)
+            look_around(thread, now_ms);
+        if (thread->lively && !thread->stopping)
+            take_next(thread);
     }
     while (drain_data(thread) == NET_RECEIVE_BUDGET)
         ;

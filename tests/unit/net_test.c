@@ -68,6 +68,20 @@ START_TEST(carries_messages_both_ways) {
 }
 END_TEST
 
+START_TEST(waits_a_moment_for_a_message) {
+    connect_client();
+    ck_assert_int_eq(net_receive_soon(server, &message), LG_UNAVAILABLE); /* and comes back */
+    send_text(client, "late");
+    enum lg_status status = LG_UNAVAILABLE;
+    for (int i = 0; i < 5000 / NET_SOON_MS && status == LG_UNAVAILABLE; i++)
+        status = net_receive_soon(server, &message);
+    ck_assert_int_eq(status, LG_OK);
+    ck_assert_uint_eq(message.count, 2);
+    ck_assert_int_eq(memcmp(net_frame_data(&message, 1), "late", 4), 0);
+    ck_assert_int_eq(net_receive_soon(server, &message), LG_UNAVAILABLE);
+}
+END_TEST
+
 static int released;
 static void release(void *data, void *hint) {
     free(data);
@@ -273,6 +287,7 @@ int main(void) {
     tcase_set_timeout(tests, 30);
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_test(tests, carries_messages_both_ways);
+    tcase_add_test(tests, waits_a_moment_for_a_message);
     tcase_add_test(tests, borrows_and_moves_frames);
     tcase_add_test(tests, fills_up_at_the_frame_limit);
     tcase_add_test(tests, drops_a_message_with_too_many_frames);
