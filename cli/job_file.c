@@ -53,6 +53,8 @@ enum lg_status job_file_check(struct config *config, struct job_config *job, str
         status = updater_configure(config, &updater, values, error);
     if (status == LG_OK)
         status = policy_configure(config, &policy, values, error);
+    if (status == LG_OK)
+        status = policy_check(policy, config, job->pipeline, error);
     if (status != LG_OK)
         return status;
     const struct option_table *tables[] = {&job_table, model->options, dataset->options};

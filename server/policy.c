@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/option.h"
 #include "server/policies/policies.h"
 #include "server/registry.h"
 
@@ -51,4 +52,18 @@ enum lg_status policy_configure(struct config *job, const struct policy **policy
     if (status == LG_OK)
         *policy = found;
     return status;
+}
+
+enum lg_status policy_check(const struct policy *policy, const struct config *job, int64_t pipeline,
+                            struct lg_error *error) {
+    const struct config_entry *entry = config_find(job, "train.pipeline");
+    char place[OPTION_TEXT_BYTES] = "train.pipeline";
+    if (!policy->compensation || pipeline == 1)
+        return LG_OK;
+    if (entry)
+        config_place(entry, place, sizeof place);
+    return lg_fail(error, LG_INVALID,
+                   "%s: staleness policy \"%s\" compares with what a worker read last, and with train.pipeline %lld it "
+                   "computes from what it read before that: leave the pipeline at 1",
+                   place, policy->name, (long long)pipeline);
 }

@@ -7,19 +7,20 @@ static size_t values_span(const struct unit *units, uint32_t count) {
     return (size_t)(units[count - 1].values - units[0].values) + units[count - 1].elements;
 }
 
-uint64_t shadow_bytes(const struct unit *units, uint32_t count) {
-    return count == 0 ? 0 : values_span(units, count) * sizeof(float) + count * sizeof(uint64_t);
+uint64_t shadow_bytes(const struct unit *units, uint32_t count, bool extra) {
+    return count == 0 ? 0 : (1 + extra) * values_span(units, count) * sizeof(float) + count * sizeof(uint64_t);
 }
 
-struct shadow *shadow_new(const struct unit *units, uint32_t count) {
+struct shadow *shadow_new(const struct unit *units, uint32_t count, bool extra) {
     struct shadow *shadow = count > 0 ? calloc(1, sizeof *shadow) : NULL;
     if (!shadow)
         return NULL;
     shadow->units = units;
-    shadow->bytes = shadow_bytes(units, count);
+    shadow->bytes = shadow_bytes(units, count, extra);
     shadow->values = malloc(values_span(units, count) * sizeof *shadow->values);
     shadow->versions = calloc(count, sizeof *shadow->versions);
-    if (!shadow->values || !shadow->versions) {
+    shadow->extra = extra ? calloc(values_span(units, count), sizeof *shadow->extra) : NULL;
+    if (!shadow->values || !shadow->versions || (extra && !shadow->extra)) {
         shadow_free(shadow);
         return NULL;
     }
@@ -30,12 +31,25 @@ void shadow_free(struct shadow *shadow) {
     if (!shadow)
         return;
     free(shadow->values);
+    free(shadow->extra);
     free(shadow->versions);
     free(shadow);
 }
 
+static size_t place_of(const struct shadow *shadow, const struct unit *unit) {
+    return (size_t)(unit->values - shadow->units[0].values);
+}
+
 static float *values_of(const struct shadow *shadow, const struct unit *unit) {
-    return shadow->values + (unit->values - shadow->units[0].values);
+    return shadow->values + place_of(shadow, unit);
+}
+
+const float *shadow_values(const struct shadow *shadow, const struct unit *unit) {
+    return values_of(shadow, unit);
+}
+
+float *shadow_extra(const struct shadow *shadow, const struct unit *unit) {
+    return shadow->extra ? shadow->extra + place_of(shadow, unit) : NULL;
 }
 
 uint64_t shadow_version(const struct shadow *shadow, const struct unit *unit) {

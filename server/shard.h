@@ -88,7 +88,8 @@ void shard_receive(struct shard *shard, const struct shard_input *input);
 void shard_refuse(struct shard *shard, uint64_t route, uint64_t request, uint64_t about, const struct lg_error *error);
 
 /* Applies a recorded decision to the payload of `push` (NULL where it was NULL) as the original did, without deciding
- * anything. The shard has the same jobs open and no sessions; decisions come in order from the first. */
+ * anything. The shard has the same jobs open and no sessions; decisions come in order from the first. Jobs whose policy
+ * compensates are not replayed this way (LG_UNSUPPORTED), but from all inputs: replay.h. */
 LG_MUST_CHECK enum lg_status shard_replay(struct shard *shard, const struct shard_decision *decision,
                                           const struct wire_message *push, struct lg_error *error);
 

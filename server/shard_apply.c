@@ -105,10 +105,36 @@ static struct unit_change change_of(const struct shard *shard, const struct push
     return change;
 }
 
+/* What the policy does to the gradient before the updater gets it; NULL: nothing. */
+static const struct unit_compensation *compensation_of(const struct shard *shard, const struct push_part *part,
+                                                       size_t i, const struct shard_decision *decision,
+                                                       struct unit_compensation *out) {
+    const struct compensation *compensation = part->job->policy->compensation;
+    const struct shadow *shadow = part->session ? part->session->shadow : NULL;
+    const struct unit *unit = part->units[i];
+    if (!compensation)
+        return NULL;
+    *out = (struct unit_compensation){
+        .compensate = compensation->compensate[shard->config.isa],
+        .learn = compensation->learn ? compensation->learn[shard->config.isa] : NULL,
+    };
+    if (shadow && shadow_version(shadow, unit) != 0) {
+        out->held = shadow_values(shadow, unit);
+        out->mine = shadow_extra(shadow, unit);
+    }
+    const struct compensation_moment moment = {.learning_rate = decision->learning_rate * unit->tensor->lr_factor,
+                                               .step = decision->unit_steps[i]};
+    compensation->decide(part->job->policy_values, &moment, out->scalars);
+    return out;
+}
+
 static void apply_unit(const struct shard *shard, struct push_part *part, size_t i,
                        const struct shard_decision *decision) {
     struct unit *unit = part->units[i];
-    const struct unit_change change = change_of(shard, part, i, decision);
+    struct unit_compensation compensation;
+    struct unit_change change = change_of(shard, part, i, decision);
+    if (change.kind == UNIT_CHANGE_UPDATE)
+        change.compensation = compensation_of(shard, part, i, decision, &compensation);
     unit_apply(unit, &change, part->payload[i]);
     /* The version that the job will have when this push is done; initial values are no update. */
     unit_touch(unit, version_make(part->job->epoch, part->job->counter + !is_initial(part)));
@@ -167,6 +193,10 @@ enum lg_status shard_replay(struct shard *shard, const struct shard_decision *de
     struct shard_job *job;
     shard->serial++;
     enum lg_status status = shard_need_job(shard, decision->job, &job, error);
+    if (status == LG_OK && job->policy->compensation)
+        status = lg_fail(error, LG_UNSUPPORTED,
+                         "\"%s\" changes gradients by what their senders had read: decisions alone do not say that",
+                         job->policy->name);
     if (status == LG_OK)
         status = check_decision(shard, job, decision, error);
     if (status == LG_OK && !push) {

@@ -13,7 +13,8 @@ uint64_t job_version(const struct shard_job *job) {
 void job_publish(struct shard_job *job) {
     struct local_segment *head = job->segment.head;
     atomic_store_explicit(&head->job_version, job_version(job), memory_order_release);
-    atomic_store_explicit(&head->readable, job_initialised(job), memory_order_release);
+    bool readable = job_initialised(job) && !job->policy->compensation; /* else the shard must see who reads what */
+    atomic_store_explicit(&head->readable, readable, memory_order_release);
 }
 
 bool job_initialised(const struct shard_job *job) {
@@ -21,6 +22,15 @@ bool job_initialised(const struct shard_job *job) {
 }
 
 /* ---- opening */
+
+static bool job_has_drift(const struct shard_job *job) {
+    return job->policy->compensation && job->policy->compensation->drift;
+}
+
+/* Arrays of the parameters' size beside them. */
+static uint32_t job_state_count(const struct shard_job *job) {
+    return job->updater->state_count + job_has_drift(job);
+}
 
 /* Copies the tensor table and finds the units placed on this slot. */
 static enum lg_status job_take_units(struct shard_job *job, const struct wire_message *message,
@@ -55,7 +65,7 @@ static enum lg_status job_take_units(struct shard_job *job, const struct wire_me
         job->local[i] = next;
         job->parameter_bytes += block->elements * sizeof(float);
     }
-    job->state_bytes = job->parameter_bytes * job->updater->state_count;
+    job->state_bytes = job->parameter_bytes * job_state_count(job);
     return LG_OK;
 }
 
@@ -68,6 +78,8 @@ static void job_lay_out_units(struct shard_job *job, size_t elements) {
         unit->shared = &job->segment.head->units[i];
         for (uint32_t k = 0; k < job->updater->state_count; k++)
             unit->states[k] = job->states + k * elements + offset;
+        if (job_has_drift(job))
+            unit->drift = job->states + job->updater->state_count * elements + offset;
         offset += (size_t)local_unit_bytes(unit->elements) / sizeof(float);
     }
 }
@@ -85,7 +97,7 @@ static enum lg_status job_take_memory(const struct shard *shard, struct shard_jo
     enum lg_status status = segment_init(&job->segment, "lagoon-parameters", job->unit_count, data_bytes, error);
     if (status != LG_OK)
         return status;
-    size_t state_bytes = (size_t)data_bytes * job->updater->state_count;
+    size_t state_bytes = (size_t)data_bytes * job_state_count(job);
     if (state_bytes > 0) {
         job->states = aligned_alloc(LOCAL_ALIGN_BYTES, state_bytes);
         if (!job->states)

@@ -195,14 +195,15 @@ static bool add_all(struct reply_maker *maker) {
     return true;
 }
 
-/* ---- differences */
+/* ---- what the session holds */
 
-/* What the session holds, made when it first asks; NULL where there is no memory: then values come whole. */
+/* Made when it first asks; NULL where there is no memory. */
 static struct shadow *shadow_of(struct shard *shard, struct shard_job *job, struct shard_session *session) {
-    const uint64_t limit = shard->config.memory_bytes, needed = shadow_bytes(job->units, job->unit_count);
+    const bool extra = job->policy->compensation && job->policy->compensation->session_arrays > 0;
+    const uint64_t limit = shard->config.memory_bytes, needed = shadow_bytes(job->units, job->unit_count, extra);
     if (session->shadow || (limit > 0 && shard_memory_bytes(shard) + needed > limit))
         return session->shadow;
-    session->shadow = shadow_new(job->units, job->unit_count);
+    session->shadow = shadow_new(job->units, job->unit_count, extra);
     if (session->shadow) {
         job->state_bytes += session->shadow->bytes;
         shard_show_memory(shard);
@@ -218,6 +219,8 @@ void shard_forget_shadow(struct shard *shard, struct shard_job *job, struct shar
     session->shadow = NULL;
     shard_show_memory(shard);
 }
+
+/* ---- differences */
 
 /* True when the session holds what the shard sent last of every unit that it lacks. */
 static bool holds_the_same(const struct reply_maker *maker) {
@@ -243,6 +246,13 @@ static bool add_differences(struct reply_maker *maker) {
 
 /* ---- the reply */
 
+/* Units that are left out of a reply are held as they are. */
+static void note_held(const struct reply_maker *maker) {
+    for (size_t i = 0; maker->shadow && i < maker->asked->unit_count; i++)
+        if (is_held(maker, i) && shadow_version(maker->shadow, maker->units[i]) != maker->units[i]->version)
+            shadow_set(maker->shadow, maker->units[i]);
+}
+
 static void tell_form(const struct shard_form *form, struct wire_message *reply) {
     const enum wire_dtype dtype = (enum wire_dtype)form->codec->dtype;
     if (reply->kind == WIRE_PUSH_REPLY) {
@@ -263,8 +273,14 @@ enum lg_status shard_add_values(struct shard *shard, struct shard_job *job, stru
     struct reply_maker maker = {.shard = shard, .asked = asked, .units = units, .form = *form};
     uint64_t bytes = 0;
     maker.options = (struct codec_options){.nearest = true, .keep = job->config.topk};
-    if (form->delta)
+    const bool watched = job->policy->compensation && session->may_push;
+    if (form->delta || watched)
         maker.shadow = shadow_of(shard, job, session);
+    if (watched && !maker.shadow)
+        return lg_fail(error, LG_NO_MEMORY,
+                       "no memory for a copy of what the worker reads, which staleness policy \"%s\" needs",
+                       job->policy->name);
+    note_held(&maker);
     if (!(form->delta ? add_differences(&maker) : add_all(&maker)))
         return lg_fail(error, LG_UNAVAILABLE, "no memory for a copy of the parameters: try again");
     for (size_t i = 0; i < maker.frame_count; i++)

@@ -15,20 +15,46 @@ static void average(float *restrict w, const float *restrict from, size_t n, flo
         w[i] += rate * (from[i] - w[i]);
 }
 
+static void update(struct unit *unit, const struct unit_change *change, size_t first, size_t n, const float *gradient) {
+    float *states[UPDATER_STATES_MAX];
+    for (int i = 0; i < UPDATER_STATES_MAX; i++)
+        states[i] = unit->states[i] ? unit->states[i] + first : NULL;
+    change->apply(unit->values + first, states, gradient, n, change->scalars);
+}
+
+/* The gradient as the policy has it, then the update, then what the policy learns from it. */
+static void compensated_update(struct unit *unit, const struct unit_change *change, size_t first, size_t n,
+                               const float *gradient) {
+    _Alignas(64) float changed[UPDATER_CHUNK], before[UPDATER_CHUNK];
+    const struct unit_compensation *how = change->compensation;
+    const struct compensate_place place = {.gradient = gradient,
+                                           .values = unit->values + first,
+                                           .held = how->held ? how->held + first : unit->values + first,
+                                           .mine = how->mine ? how->mine + first : NULL,
+                                           .drift = unit->drift ? unit->drift + first : NULL};
+    if (how->held)
+        how->compensate(&place, n, how->scalars, changed);
+    if (how->learn)
+        memcpy(before, unit->values + first, n * sizeof *before);
+    update(unit, change, first, n, how->held ? changed : gradient);
+    if (how->learn)
+        how->learn(unit->drift + first, before, unit->values + first, n, how->scalars);
+}
+
 void unit_apply(struct unit *unit, const struct unit_change *change, const uint8_t *payload) {
     _Alignas(64) float scratch[UPDATER_CHUNK];
     local_unit_begin(unit->shared);
     for (size_t first = 0; first < unit->elements; first += UPDATER_CHUNK) {
         size_t n = unit->elements - first < UPDATER_CHUNK ? unit->elements - first : UPDATER_CHUNK;
         const float *values = change->codec->decode(payload, unit->elements, first, n, scratch);
-        float *states[UPDATER_STATES_MAX];
         switch (change->kind) {
         case UNIT_CHANGE_UPDATE:
-            for (int i = 0; i < UPDATER_STATES_MAX; i++)
-                states[i] = unit->states[i] ? unit->states[i] + first : NULL;
             if (change->negate)
                 values = negated(values, n, scratch);
-            change->apply(unit->values + first, states, values, n, change->scalars);
+            if (change->compensation)
+                compensated_update(unit, change, first, n, values);
+            else
+                update(unit, change, first, n, values);
             break;
         case UNIT_CHANGE_ASSIGN:
             memcpy(unit->values + first, values, n * sizeof *values);

@@ -5,6 +5,7 @@
 #include "common/codec.h"
 #include "common/tensor.h"
 #include "proto/local.h"
+#include "server/policy.h"
 #include "server/snapshot.h"
 #include "server/updater.h"
 
@@ -14,6 +15,7 @@ struct unit {
     const struct tensor_spec *tensor;
     float *values;                     /* [elements], in the job's segment */
     float *states[UPDATER_STATES_MAX]; /* [elements] each, private */
+    float *drift;                      /* [elements] of the policy's compensation, private; NULL: none */
     struct local_unit *shared;         /* its sequence lock there; NULL: none */
     uint64_t version;                  /* rises with every change; 0: never set */
     uint64_t steps;                    /* applied updates */
@@ -30,6 +32,15 @@ enum unit_change_kind {
     UNIT_CHANGE_AVERAGE, /* w += rate * (payload - w) */
 };
 
+/* How a policy changes the gradient before the updater gets it. */
+struct unit_compensation {
+    compensate_fn *compensate;
+    compensation_learn_fn *learn; /* NULL: none */
+    const float *held;            /* [elements] as the sender read them; NULL: not known, the gradient stays as it is */
+    float *mine;                  /* [elements] or NULL */
+    float scalars[COMPENSATION_SCALARS_MAX];
+};
+
 /* What a push does to one unit. */
 struct unit_change {
     enum unit_change_kind kind;
@@ -38,6 +49,7 @@ struct unit_change {
     updater_apply_fn *apply;
     float scalars[UPDATER_SCALARS_MAX];
     float rate;
+    const struct unit_compensation *compensation; /* NULL: none */
 };
 
 /* Decodes and applies in cache-sized chunks. Bits depend on the change, the payload and the unit alone. From the first

@@ -34,9 +34,11 @@ static enum lg_status configure(struct config *spec, struct job *job, struct lg_
         status = updater_configure(spec, &updater, updater_values, error);
     if (status == LG_OK)
         status = policy_configure(spec, &policy, policy_values, error);
+    if (status == LG_OK)
+        status = policy_check(policy, spec, job->config.pipeline, error);
     if (status != LG_OK)
         return status;
-    job->state_count = updater->state_count;
+    job->state_count = updater->state_count + (policy->compensation && policy->compensation->drift);
     use_prefix(spec, "model.");
     use_prefix(spec, "dataset.");
     return option_check_unused(spec, tables, prefixes, 1, error);

@@ -49,8 +49,8 @@ static inline void adam_rule_decide(const double *params, const struct updater_m
     scalars[ADAM_GRADIENT] = (float)((1 - beta1) * (double)moment->weight);
     scalars[ADAM_BETA2] = (float)beta2;
     scalars[ADAM_SQUARE] = (float)(1 - beta2);
-    scalars[ADAM_RATE] = (float)((double)moment->learning_rate / (1 - kernel_power(beta1, moment->step)));
-    scalars[ADAM_INVERSE_SECOND] = (float)(1 / (1 - kernel_power(beta2, moment->step)));
+    scalars[ADAM_RATE] = (float)((double)moment->learning_rate / (1 - power(beta1, moment->step)));
+    scalars[ADAM_INVERSE_SECOND] = (float)(1 / (1 - power(beta2, moment->step)));
     scalars[ADAM_EPSILON] = (float)params[2];
     scalars[ADAM_DECAY] = kernel_decay(moment);
 }

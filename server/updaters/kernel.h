@@ -4,6 +4,7 @@
 #ifndef LAGOON_SERVER_UPDATERS_KERNEL_H
 #define LAGOON_SERVER_UPDATERS_KERNEL_H
 
+#include "common/math/power.h"
 #include "server/updater.h"
 
 /* One kernel per updater and set: sgd_apply_base, sgd_apply_avx2, ... */
@@ -22,17 +23,6 @@
 #define X(symbol) extern const struct updater updater_##symbol;
 #include "server/updater.def"
 #undef X
-
-/* base^exponent by repeated squaring: the same bits everywhere, unlike libm's pow. */
-static inline double kernel_power(double base, uint64_t exponent) {
-    double result = 1;
-    for (; exponent > 0; exponent >>= 1) {
-        if (exponent & 1)
-            result *= base;
-        base *= base;
-    }
-    return result;
-}
 
 /* Decoupled weight decay, once per applied update, scaled like the push: w loses this share of itself. */
 static inline float kernel_decay(const struct updater_moment *moment) {

@@ -55,6 +55,13 @@ static const struct {
     {"delay-adaptive", 40, 4, 0.1},
     {"cutoff", 15, 4, 1},
     {"cutoff", 16, 4, 0},
+    /* these act on each element instead, see compensations_test.c */
+    {"dc-asgd", 0, 4, 1},
+    {"dc-asgd", 50, 4, 1},
+    {"dc-asgd-adaptive", 0, 4, 1},
+    {"dc-asgd-adaptive", 50, 4, 1},
+    {"gap-aware", 0, 4, 1},
+    {"gap-aware", 50, 4, 1},
 };
 
 static const struct policy *policy_at(int index) {

@@ -46,11 +46,11 @@ START_TEST(adam_sends_weight_decay_to_adamw) {
 END_TEST
 
 START_TEST(powers_are_exact_where_they_can_be) {
-    ck_assert(kernel_power(0.5, 0) == 1);
-    ck_assert(kernel_power(0.5, 1) == 0.5);
-    ck_assert(kernel_power(0.5, 60) == 0x1p-60);
-    ck_assert(kernel_power(3, 20) == 3486784401.0);
-    ck_assert(kernel_power(0.9, UINT64_MAX) == 0);
+    ck_assert(power(0.5, 0) == 1);
+    ck_assert(power(0.5, 1) == 0.5);
+    ck_assert(power(0.5, 60) == 0x1p-60);
+    ck_assert(power(3, 20) == 3486784401.0);
+    ck_assert(power(0.9, UINT64_MAX) == 0);
 }
 END_TEST
 
