@@ -13,7 +13,7 @@ struct kernel_shard {
 };
 
 struct shards {
-    struct kernel_shard list[KINDS];
+    struct kernel_shard plain[KINDS], validated[KINDS];
     float *gradients;
     uint32_t elements, units;
     uint16_t *placement;
@@ -91,6 +91,28 @@ static void push_all(const struct shards *shards, struct kernel_shard *at, enum 
 
 /* ---- the process */
 
+static enum lg_status open_shards(const struct shards *shards, bool validated, struct kernel_shard list[KINDS],
+                                  struct lg_error *error) {
+    const struct shard_config config = {.credit_bytes = 64 << 20,
+                                        .session_credit_bytes = 8 << 20,
+                                        .window = 8,
+                                        .sessions_max = 4,
+                                        .reject_nonfinite = validated,
+                                        .isa = isa_detect()};
+    for (size_t i = 0; i < KINDS; i++) {
+        enum lg_status status = shard_new(&config, &(struct shard_sink){.send = hear}, &list[i].shard, error);
+        if (status != LG_OK)
+            return status;
+        open_job(shards, list[i].shard, limit_kernel_names[i]);
+        push_all(shards, &list[i], WIRE_PUSH_KIND_INITIAL);
+    }
+    return refused == LG_OK ? LG_OK : lg_fail(error, LG_INTERNAL, "a shard refused what the benchmark asked of it");
+}
+
+static struct kernel_shard *shard_of(struct shards *shards, uint32_t what) {
+    return what < BENCH_SHARD_VALIDATED ? &shards->plain[what] : &shards->validated[what - BENCH_SHARD_VALIDATED];
+}
+
 static enum lg_status open_all(struct shards *shards, uint64_t bytes, struct lg_error *error) {
     shards->elements = (uint32_t)(bytes / sizeof(float));
     shards->units = (shards->elements + BLOCK_ELEMENTS - 1) / BLOCK_ELEMENTS;
@@ -100,21 +122,8 @@ static enum lg_status open_all(struct shards *shards, uint64_t bytes, struct lg_
         return lg_fail(error, LG_NO_MEMORY, "no memory for gradients");
     for (uint32_t i = 0; i < shards->elements; i++)
         shards->gradients[i] = 1e-3f * (float)(1 + i % 7);
-    const struct shard_config config = {.credit_bytes = 64 << 20,
-                                        .session_credit_bytes = 8 << 20,
-                                        .window = 8,
-                                        .sessions_max = 4,
-                                        .reject_nonfinite = true,
-                                        .isa = isa_detect()};
-    for (size_t i = 0; i < KINDS; i++) {
-        struct kernel_shard *at = &shards->list[i];
-        enum lg_status status = shard_new(&config, &(struct shard_sink){.send = hear}, &at->shard, error);
-        if (status != LG_OK)
-            return status;
-        open_job(shards, at->shard, limit_kernel_names[i]);
-        push_all(shards, at, WIRE_PUSH_KIND_INITIAL);
-    }
-    return refused == LG_OK ? LG_OK : lg_fail(error, LG_INTERNAL, "a shard refused what the benchmark asked of it");
+    enum lg_status status = open_shards(shards, false, shards->plain, error);
+    return status == LG_OK ? open_shards(shards, true, shards->validated, error) : status;
 }
 
 static int run(int fd, const void *context) {
@@ -131,7 +140,7 @@ static int run(int fd, const void *context) {
     while (process_next(fd, &order)) {
         report.began_s = process_now_s();
         for (uint32_t i = 0; i < order.count; i++)
-            push_all(&shards, &shards.list[order.what], WIRE_PUSH_KIND_GRADIENT);
+            push_all(&shards, shard_of(&shards, order.what), WIRE_PUSH_KIND_GRADIENT);
         report.ended_s = process_now_s();
         report.status = refused;
         if (!process_say(fd, &report))

@@ -4,7 +4,9 @@
 
 #include "bench/limit.h"
 
-/* A process with a shard per updater of limit_kernel_names, each with one tensor of `bytes`. */
+enum { BENCH_SHARD_VALIDATED = 16 };
+/* A process with two shards per updater of limit_kernel_names, each with one tensor of `bytes`: one that does what the
+ * loop alone does, and one, BENCH_SHARD_VALIDATED further in `what`, that looks for NaN and infinity before it. */
 LG_MUST_CHECK enum lg_status bench_shard_open(struct limit *limit, uint64_t bytes, struct lg_error *error);
 /* Billions of parameters per second; the same arrays are touched as by limit_kernel_run, in parts of 1 MiB. */
 enum lg_status bench_shard_run(struct probe *probe, struct figures *figures, struct lg_error *error);

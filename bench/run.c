@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "bench/bench.h"
+#include "bench/bench_shard.h"
 #include "bench/training.h"
 #include "common/codec.h"
 #include "common/units.h"
@@ -81,6 +82,7 @@ static struct group *kernel_group(uint64_t bytes) {
     for (uint32_t i = 0; limit_kernel_names[i]; i++) {
         group_probe(group, alone, i, "limit.kernel.%s", limit_kernel_names[i]);
         group_probe(group, shard, i, "shard.%s", limit_kernel_names[i]);
+        group_probe(group, shard, BENCH_SHARD_VALIDATED + i, "shard.%s.validated", limit_kernel_names[i]);
     }
     return group;
 }
