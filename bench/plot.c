@@ -7,10 +7,10 @@
 
 #include "bench/bench.h"
 
-enum { WIDTH = 960, PANEL = 300, PANEL_HEIGHT = 230, TOP = 56, LEFT = 44, ROW = 22, SIZES = 9, NAME_WIDTH = 520 };
+enum { WIDTH = 960, PANEL = 300, PANEL_HEIGHT = 230, TOP = 72, LEFT = 44, ROW = 22, SIZES = 9, NAME_WIDTH = 590 };
 
 #define RATE_LEAST 0.01
-#define RATE_MOST 40.0
+#define RATE_MOST 100.0
 
 static const char *const sizes[SIZES] = {"4KiB", "16KiB", "64KiB", "256KiB", "1MiB",
                                          "4MiB", "16MiB", "64MiB", "256MiB"};
@@ -68,16 +68,23 @@ static void draw_line(const struct figures *figures, size_t which, int operation
         fprintf(out, "%.1f,%.1f ", x_of(operation, size), y_of(rate));
         last = size;
     }
-    if (last < 0)
-        return;
-    fprintf(out, "\"/>\n<text class=\"small\" x=\"%.1f\" y=\"%.1f\">%s</text>\n", x_of(operation, last) + 5,
-            y_of(rate_at(figures, which, operation, last)) + 3, series[which].label);
+    if (last >= 0)
+        fputs("\"/>\n", out);
+}
+
+static void draw_legend(FILE *out) {
+    int x = LEFT;
+    for (size_t which = 0; which < sizeof series / sizeof *series; which++, x += 90)
+        fprintf(out,
+                "<line class=\"line %s\" x1=\"%d\" x2=\"%d\" y1=\"34\" y2=\"34\"/>\n"
+                "<text x=\"%d\" y=\"38\">%s</text>\n",
+                series[which].style, x, x + 24, x + 30, series[which].label);
 }
 
 static void draw_panel(const struct figures *figures, int operation, FILE *out) {
     double left = x_of(operation, 0), right = x_of(operation, SIZES - 1);
     fprintf(out, "<text class=\"title\" x=\"%.1f\" y=\"%d\">%s, GB/s</text>\n", left, TOP - 14, operations[operation]);
-    for (double rate = RATE_LEAST; rate < RATE_MOST; rate *= 10) {
+    for (double rate = RATE_LEAST; rate < 1.01 * RATE_MOST; rate *= 10) {
         fprintf(out, "<line class=\"grid\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/>\n", left, right,
                 y_of(rate), y_of(rate));
         fprintf(out, "<text class=\"small end\" x=\"%.1f\" y=\"%.1f\">%g</text>\n", left - 5, y_of(rate) + 3, rate);
@@ -135,6 +142,7 @@ enum lg_status bench_plot(const struct bench_result *result, const char *path, s
     begin(out, height);
     fprintf(out, "<text x=\"%d\" y=\"20\">lagoon bench %s: one server, medians of %u rounds</text>\n", LEFT,
             LAGOON_VERSION, result->options->rounds);
+    draw_legend(out);
     for (int operation = 0; operation < 3; operation++)
         draw_panel(&result->figures, operation, out);
     draw_ratios(result, TOP + PANEL_HEIGHT + 60, out);
