@@ -60,7 +60,7 @@ class Bench(unittest.TestCase):
         self.assertEqual(done.returncode, 0, done.stderr)
         document = json.loads(done.stdout)
         self.assertEqual(sorted(document["figures"]),
-                         ["limit.kernel.adam", "limit.kernel.momentum", "limit.kernel.sgd", "shard.sgd"])
+                         ["limit.kernel.adam", "limit.kernel.momentum", "limit.kernel.sgd", "shard.sgd", "shard.sgd.validated"])
         done = bench("--filter=shard.sgd", "--check")
         self.assertEqual(done.returncode, 1)
         self.assertIn("not every ratio", done.stderr)
