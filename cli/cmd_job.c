@@ -54,7 +54,7 @@ static void print_trainers(const json_t *job) {
     size_t i;
     char rate[UNITS_TEXT_BYTES], count[UNITS_TEXT_BYTES];
     table_init(&table, (const char *const[]){">TRAINER", "ON", "DEVICE", "STATE", ">STEPS", ">SAMPLES", ">SAMPLES/S",
-                                             ">COMPUTE", ">COMM", "VIA", NULL});
+                                             ">COMPUTE", ">COMM", "VIA", ">STALENESS", ">WEIGHT", NULL});
     json_array_foreach(json_object_get(job, "trainers"), i, row_json) {
         size_t row = table_row(&table);
         table_cell(&table, row, 0, "%lld", field_integer(row_json, "trainer", 0));
@@ -69,6 +69,10 @@ static void print_trainers(const json_t *job) {
         table_cell(&table, row, 7, "%.1f s", field_number(row_json, "compute_seconds", 0));
         table_cell(&table, row, 8, "%.1f s", field_number(row_json, "communication_seconds", 0));
         table_cell(&table, row, 9, "%s", field_text(row_json, "transport", "-"));
+        if (!json_object_get(row_json, "staleness_mean"))
+            continue; /* has ended */
+        table_cell(&table, row, 10, "%.2f", field_number(row_json, "staleness_mean", 0));
+        table_cell(&table, row, 11, "%.3f", field_number(row_json, "weight_mean", 0));
     }
     printf("\n");
     table_print(&table, "no trainers run", stdout);

@@ -101,7 +101,11 @@ static void beat(struct lg_client *client, int64_t now_ns) {
                                                     .communication_ns = progress.communication_ns,
                                                     .samples_per_second = progress.samples_per_second,
                                                     .state = state[0] ? state : activity,
-                                                    .transport = lg_client_transport(client)}};
+                                                    .transport = lg_client_transport(client),
+                                                    .staleness_mean = progress.staleness_mean,
+                                                    .staleness_max = progress.staleness_max,
+                                                    .weight_mean = progress.weight_mean,
+                                                    .pushes_dropped = progress.pushes_dropped}};
     io->beat_ns = now_ns + CLIENT_BEAT_MS * CLIENT_NS_PER_MS;
     (void)uplink_send(io, &message, now_ns);
 }

@@ -136,6 +136,8 @@ struct lg_progress {
     double loss, accuracy;
     uint64_t compute_ns, communication_ns;
     double samples_per_second;
+    double staleness_mean, weight_mean; /* of the pushes so far */
+    uint64_t staleness_max, pushes_dropped;
 };
 void lg_report_progress(struct lg_client *client, const struct lg_progress *progress);
 

@@ -383,6 +383,10 @@ struct wire_trainer_beat {
     uint64_t compute_ns, communication_ns;
     double samples_per_second;
     const char *state, *transport;
+    double staleness_mean;
+    uint64_t staleness_max;
+    double weight_mean;
+    uint64_t pushes_dropped;
 };
 struct wire_trainer_beat_reply {
     uint32_t status;

@@ -52,7 +52,7 @@ struct agent_trainer {
     struct line_splitter splitters[PIPE_COUNT];
 
     struct trainer_numbers numbers;
-    struct metric_cell *compute, *communication, *samples, *steps;
+    struct metric_cell *compute, *communication, *samples, *steps, *staleness, *weight;
 };
 
 /* How a trainer ended; resent until the coordinator acknowledged it. */
@@ -127,6 +127,7 @@ void agent_trainer_stop(struct agent_trainer *trainer, uint64_t grace_ms, const 
 /* ---- agent_stats.c */
 LG_MUST_CHECK enum lg_status agent_stats_start(struct agent *agent, struct lg_error *error);
 void agent_stats_take_numbers(struct agent_trainer *trainer, const struct trainer_numbers *fresh);
+void agent_stats_take_pushes(struct agent_trainer *trainer, const struct trainer_push *pushes, size_t count);
 /* Takes the counters of an ended trainer off /metrics. */
 void agent_stats_forget(struct agent *agent, uint64_t trainer);
 void agent_stats_count_exit(struct agent *agent, const char *kind);

@@ -16,6 +16,8 @@ static void take_cells(struct agent_trainer *trainer) {
     trainer->communication = metrics_cell(metrics, METRIC_WORKER_COMM_SECONDS, labels);
     trainer->samples = metrics_cell(metrics, METRIC_WORKER_SAMPLES, labels);
     trainer->steps = metrics_cell(metrics, METRIC_WORKER_STEPS, labels);
+    trainer->staleness = metrics_cell(metrics, METRIC_WORKER_STALENESS, labels);
+    trainer->weight = metrics_cell(metrics, METRIC_WORKER_WEIGHT, labels);
 }
 
 /* A counter never goes back, whatever a trainer says. */
@@ -32,6 +34,15 @@ void agent_stats_take_numbers(struct agent_trainer *trainer, const struct traine
     metric_add(trainer->samples, growth(before->samples, fresh->samples));
     metric_add(trainer->steps, growth(before->steps, fresh->steps));
     trainer->numbers = *fresh;
+}
+
+void agent_stats_take_pushes(struct agent_trainer *trainer, const struct trainer_push *pushes, size_t count) {
+    if (!trainer->steps)
+        take_cells(trainer);
+    for (size_t i = 0; i < count; i++) {
+        metric_observe(trainer->staleness, (double)pushes[i].staleness);
+        metric_observe(trainer->weight, pushes[i].weight);
+    }
 }
 
 void agent_stats_forget(struct agent *agent, uint64_t trainer) {
@@ -73,6 +84,11 @@ static void produce_trainer(struct buf *body, const struct agent_trainer *traine
     buf_printf(body, "\"pid\": %d, \"attempt\": %" PRIu32 ", \"uptime_s\": %.1f, ",
                uv_process_get_pid(&trainer->process), trainer->attempt,
                (double)(uv_now(&trainer->agent->loop) - trainer->started_ms) / 1000);
+    buf_printf(body,
+               "\"pushes\": %" PRIu64 ", \"dropped\": %" PRIu64 ", \"staleness_max\": %" PRIu64
+               ", \"staleness_mean\": %.4g, \"weight_mean\": %.4g, ",
+               numbers->pushes, numbers->dropped, numbers->staleness_max, numbers->staleness_mean,
+               numbers->weight_mean);
     buf_printf(body, "\"steps\": %" PRIu64 ", \"samples\": %" PRIu64 ", \"loss\": ", numbers->steps, numbers->samples);
     buf_json_number(body, numbers->loss);
     buf_text(body, ", \"accuracy\": ");

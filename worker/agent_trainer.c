@@ -112,7 +112,11 @@ static void take_error(void *context, const char *line) {
 static void take_numbers(void *context, const char *line) {
     struct agent_trainer *trainer = context;
     struct trainer_numbers fresh = trainer->numbers;
-    if (trainer_numbers_read(line, &fresh))
+    struct trainer_push pushes[TRAINER_PUSHES_MAX];
+    size_t count = trainer_pushes_read(line, pushes);
+    if (count > 0)
+        agent_stats_take_pushes(trainer, pushes, count);
+    else if (trainer_numbers_read(line, &fresh))
         agent_stats_take_numbers(trainer, &fresh);
     else if (strncmp(line, "reason ", 7) == 0)
         snprintf(trainer->said_reason, sizeof trainer->said_reason, "%.*s", AGENT_REASON_BYTES - 1, line + 7);

@@ -76,6 +76,25 @@ void meter_add_step(struct meter *meter, uint64_t samples, uint64_t predictions,
     meter->busy_ns += busy_ns;
 }
 
+static void tell_pushes(struct meter *meter) {
+    char line[TRAINER_LINE_BYTES_MAX];
+    if (meter->push_count > 0)
+        tell_agent(meter, line, trainer_pushes_write(meter->pushes, meter->push_count, line));
+    meter->push_count = 0;
+}
+
+void meter_add_push(struct meter *meter, uint64_t staleness, double weight) {
+    struct trainer_numbers *numbers = &meter->numbers;
+    numbers->pushes++;
+    numbers->dropped += weight == 0;
+    numbers->staleness_max = staleness > numbers->staleness_max ? staleness : numbers->staleness_max;
+    numbers->staleness_mean += ((double)staleness - numbers->staleness_mean) / (double)numbers->pushes;
+    numbers->weight_mean += (weight - numbers->weight_mean) / (double)numbers->pushes;
+    meter->pushes[meter->push_count++] = (struct trainer_push){staleness, weight};
+    if (meter->push_count == TRAINER_PUSHES_MAX)
+        tell_pushes(meter);
+}
+
 static void report(struct meter *meter, struct lg_client *client, uint64_t now) {
     struct trainer_numbers *numbers = &meter->numbers;
     numbers->samples_per_second = rate(meter);
@@ -91,9 +110,14 @@ static void report(struct meter *meter, struct lg_client *client, uint64_t now) 
         .compute_ns = numbers->compute_ns,
         .communication_ns = numbers->communication_ns,
         .samples_per_second = numbers->samples_per_second,
+        .staleness_mean = numbers->staleness_mean,
+        .staleness_max = numbers->staleness_max,
+        .weight_mean = numbers->weight_mean,
+        .pushes_dropped = numbers->dropped,
     };
     if (client)
         lg_report_progress(client, &progress);
+    tell_pushes(meter);
     tell_numbers(meter);
     meter->reported_ns = now;
 }
@@ -104,10 +128,11 @@ static void log_numbers(struct meter *meter, uint64_t now) {
     double all = (double)(meter->busy_ns ? meter->busy_ns : 1);
     log_info("progress",
              "step %llu, %s samples: loss %.4f, accuracy %.2f %%, %s samples/s, %.0f %% computing, %.0f %% "
-             "communicating",
+             "communicating; staleness %.2f in the mean, %llu at most, mean weight %.3f",
              (unsigned long long)numbers->steps, units_count(numbers->samples, samples, sizeof samples), numbers->loss,
              100 * numbers->accuracy, units_rate(numbers->samples_per_second, speed, sizeof speed),
-             100 * (double)numbers->compute_ns / all, 100 * (double)numbers->communication_ns / all);
+             100 * (double)numbers->compute_ns / all, 100 * (double)numbers->communication_ns / all,
+             numbers->staleness_mean, (unsigned long long)numbers->staleness_max, numbers->weight_mean);
     meter->logged_ns = now;
 }
 

@@ -22,8 +22,9 @@ struct meter {
     uint64_t point_ns;               /* when the last point was taken */
     uint64_t reported_ns, logged_ns; /* clock */
     uint64_t logged_samples;
-    double dropped, repeated; /* pushes */
-    int fd;                   /* to the agent; -1: none */
+    struct trainer_push pushes[TRAINER_PUSHES_MAX]; /* that the agent was not told of yet */
+    size_t push_count;
+    int fd; /* to the agent; -1: none */
 };
 
 uint64_t meter_clock_ns(void);
@@ -33,6 +34,8 @@ void meter_set_state(struct meter *meter, const char *state);
 /* A step over `samples` samples, `predictions` of which `correct` were right, took `busy_ns` in all. */
 void meter_add_step(struct meter *meter, uint64_t samples, uint64_t predictions, double loss_sum, uint64_t correct,
                     uint64_t busy_ns);
+/* The shards have answered a push: its staleness and weight, the largest and the least of them. */
+void meter_add_push(struct meter *meter, uint64_t staleness, double weight);
 /* Reports what is due: numbers every second (sooner at the start), a log line every ten. `client` may be NULL. */
 void meter_tick(struct meter *meter, struct lg_client *client);
 /* Reports now, so that what others read after the end of a lease is whole. */

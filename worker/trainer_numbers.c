@@ -10,10 +10,12 @@
 size_t trainer_numbers_write(const struct trainer_numbers *numbers, char line[TRAINER_LINE_BYTES_MAX]) {
     int used = snprintf(line, TRAINER_LINE_BYTES_MAX,
                         "numbers state=%s steps=%" PRIu64 " samples=%" PRIu64 " loss=%.6g accuracy=%.6g "
-                        "compute_ns=%" PRIu64 " communication_ns=%" PRIu64 " rate=%.6g\n",
+                        "compute_ns=%" PRIu64 " communication_ns=%" PRIu64 " rate=%.6g pushes=%" PRIu64
+                        " dropped=%" PRIu64 " staleness_max=%" PRIu64 " staleness_mean=%.6g weight_mean=%.6g\n",
                         numbers->state, numbers->steps, numbers->samples, numbers->loss, numbers->accuracy,
-                        numbers->compute_ns, numbers->communication_ns, numbers->samples_per_second);
-    return (size_t)used; /* seven numbers and a short word always fit */
+                        numbers->compute_ns, numbers->communication_ns, numbers->samples_per_second, numbers->pushes,
+                        numbers->dropped, numbers->staleness_max, numbers->staleness_mean, numbers->weight_mean);
+    return (size_t)used; /* twelve numbers and a short word always fit */
 }
 
 static bool read_count(const char *text, uint64_t *out) {
@@ -55,6 +57,16 @@ static bool read_word(const char *key, const char *value, struct trainer_numbers
         return read_count(value, &numbers->communication_ns);
     if (strcmp(key, "rate") == 0)
         return read_real(value, &numbers->samples_per_second);
+    if (strcmp(key, "pushes") == 0)
+        return read_count(value, &numbers->pushes);
+    if (strcmp(key, "dropped") == 0)
+        return read_count(value, &numbers->dropped);
+    if (strcmp(key, "staleness_max") == 0)
+        return read_count(value, &numbers->staleness_max);
+    if (strcmp(key, "staleness_mean") == 0)
+        return read_real(value, &numbers->staleness_mean);
+    if (strcmp(key, "weight_mean") == 0)
+        return read_real(value, &numbers->weight_mean);
     return true;
 }
 
@@ -74,4 +86,33 @@ bool trainer_numbers_read(const char *line, struct trainer_numbers *numbers) {
     }
     *numbers = fresh;
     return true;
+}
+
+size_t trainer_pushes_write(const struct trainer_push *pushes, size_t count, char line[TRAINER_LINE_BYTES_MAX]) {
+    size_t used = (size_t)snprintf(line, TRAINER_LINE_BYTES_MAX, "pushes");
+    for (size_t i = 0; i < count && i < TRAINER_PUSHES_MAX; i++)
+        used += (size_t)snprintf(line + used, TRAINER_LINE_BYTES_MAX - used, " %" PRIu64 ":%.5g", pushes[i].staleness,
+                                 pushes[i].weight);
+    used += (size_t)snprintf(line + used, TRAINER_LINE_BYTES_MAX - used, "\n");
+    return used; /* of 14 pushes, 34 bytes each at most */
+}
+
+static bool read_push(char *word, struct trainer_push *push) {
+    char *colon = strchr(word, ':');
+    if (!colon)
+        return false;
+    *colon = '\0';
+    return read_count(word, &push->staleness) && read_real(colon + 1, &push->weight);
+}
+
+size_t trainer_pushes_read(const char *line, struct trainer_push pushes[TRAINER_PUSHES_MAX]) {
+    char copy[TRAINER_LINE_BYTES_MAX], *rest = copy, *word;
+    size_t count = 0;
+    if (strncmp(line, "pushes ", 7) != 0 || strlen(line) >= sizeof copy)
+        return 0;
+    memcpy(copy, line + 7, strlen(line + 7) + 1);
+    while ((word = strsep(&rest, " ")))
+        if (count == TRAINER_PUSHES_MAX || !read_push(word, &pushes[count++]))
+            return 0;
+    return count;
 }

@@ -70,6 +70,8 @@ static enum lg_status settle(struct trainer *trainer, struct lg_error *error) {
     count_communication(trainer, start_ns);
     if (trainer->ahead == AHEAD_PUSHED && trainer->flying_count == 0)
         trainer->ahead = AHEAD_THERE;
+    if (status == LG_OK && result.cut_count == 0)
+        meter_add_push(&trainer->meter, result.staleness_max, (double)result.weight_min);
     if (status != LG_OK || result.cut_count == 0)
         return status;
     const uint64_t *cuts = lg_push_cuts(trainer->client, &cut_count);

@@ -227,6 +227,8 @@ struct session {
 
     uint64_t steps, samples, compute_ns, communication_ns;
     double loss, accuracy, samples_per_second;
+    double staleness_mean, weight_mean; /* of its pushes */
+    uint64_t staleness_max, pushes_dropped;
     char doing[128], transport[16];
     int64_t step_ns; /* when `steps` last rose, or the session got work */
     int64_t step_times[CORE_STEPS_MAX];

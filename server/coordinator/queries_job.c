@@ -137,13 +137,15 @@ static json_t *running_trainer(const struct coordinator *core, const struct trai
     const struct member *agent = member_find(core, trainer->agent);
     const char *state = query_trainer_state(trainer, session);
     session = session ? session : &none;
-    return json_pack("{s:o, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:s, s:n}", "trainer",
+    return json_pack("{s:o, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:n}", "trainer",
                      query_number(trainer->number), "agent", agent ? agent->title : "", "device", trainer->device,
                      "state", state, "attempt", query_number(trainer->attempt), "steps", query_number(session->steps),
                      "samples", query_number(session->samples), "samples_per_second", real(session->samples_per_second),
                      "loss", real(session->loss), "compute_seconds", real((double)session->compute_ns / 1e9),
                      "communication_seconds", real((double)session->communication_ns / 1e9), "transport",
-                     session->transport, "pid");
+                     session->transport, "staleness_mean", real(session->staleness_mean), "staleness_max",
+                     query_number(session->staleness_max), "weight_mean", real(session->weight_mean), "pushes_dropped",
+                     query_number(session->pushes_dropped), "pid");
 }
 
 static json_t *trainers_rows(const struct coordinator *core, const struct job *job) {

@@ -424,6 +424,10 @@ void sessions_beat(struct coordinator *core, const struct coordinator_input *inp
     session->compute_ns = beat->compute_ns;
     session->communication_ns = beat->communication_ns;
     session->samples_per_second = beat->samples_per_second;
+    session->staleness_mean = beat->staleness_mean;
+    session->staleness_max = beat->staleness_max;
+    session->weight_mean = beat->weight_mean;
+    session->pushes_dropped = beat->pushes_dropped;
     core_copy(session->doing, sizeof session->doing, beat->state);
     core_copy(session->transport, sizeof session->transport, beat->transport);
     core_send(core, input->route, &reply);

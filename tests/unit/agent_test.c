@@ -57,7 +57,8 @@ static int play(const struct trainer_handover *handover) {
         return 0;
     }
     if (strcmp(mode, "numbers") == 0)
-        dprintf(TRAINER_NUMBERS_FD, "nonsense\nnumbers steps=x\nnumbers state=training steps=120 samples=3840 loss=0.5 "
+        dprintf(TRAINER_NUMBERS_FD, "nonsense\npushes 3:0.5 0:1 x\npushes 3:0.5 0:1\nnumbers steps=x\nnumbers "
+                                    "state=training steps=120 samples=3840 loss=0.5 "
                                     "accuracy=0.9 compute_ns=2000000000 communication_ns=1 rate=99\n");
     printf("pid %d\n", (int)getpid());
     fflush(stdout);
@@ -494,6 +495,9 @@ START_TEST(numbers_show_on_the_stats_endpoint) {
         ck_assert_msg(now_ms() < until_ms, "%s", http_get("/metrics"));
     ck_assert_ptr_nonnull(
         strstr(http_get("/metrics"), "lagoon_worker_compute_seconds_total{job=\"digits\",trainer=\"3\"} 2"));
+    ck_assert_ptr_nonnull(
+        strstr(http_get("/metrics"), "lagoon_worker_staleness_count{job=\"digits\",trainer=\"3\"} 2"));
+    ck_assert_ptr_nonnull(strstr(http_get("/metrics"), "lagoon_worker_weight_sum{job=\"digits\",trainer=\"3\"} 1.5"));
     ck_assert_ptr_nonnull(strstr(http_get("/metrics"), "lagoon_trainers 1"));
     const char *stats = http_get("/stats.json");
     ck_assert_ptr_nonnull(strstr(stats, "\"samples_per_second\": 99"));

@@ -56,6 +56,25 @@ START_TEST(averages_begin_with_the_first_step_and_follow) {
 }
 END_TEST
 
+START_TEST(every_push_is_told_once) {
+    for (uint64_t i = 0; i < 20; i++)
+        meter_add_push(&meter, i % 5, i == 7 ? 0 : 0.5);
+    ck_assert_uint_eq(meter.numbers.pushes, 20);
+    ck_assert_uint_eq(meter.numbers.dropped, 1);
+    ck_assert_uint_eq(meter.numbers.staleness_max, 4);
+    ck_assert_double_eq_tol(meter.numbers.staleness_mean, 2, 1e-9);
+    ck_assert_double_eq_tol(meter.numbers.weight_mean, 9.5 / 20, 1e-9);
+    ck_assert_str_eq(told(), "pushes 0:0.5 1:0.5 2:0.5 3:0.5 4:0.5 0:0.5 1:0.5 2:0 3:0.5 4:0.5 0:0.5 1:0.5 2:0.5 "
+                             "3:0.5\n");
+    meter_flush(&meter, NULL);
+    const char *rest = told();
+    ck_assert_ptr_eq(strstr(rest, "pushes 4:0.5 0:0.5 1:0.5 2:0.5 3:0.5 4:0.5\n"), rest);
+    ck_assert_ptr_nonnull(strstr(rest, "staleness_mean=2 "));
+    meter_flush(&meter, NULL);
+    ck_assert_ptr_null(strstr(told(), "pushes 4"));
+}
+END_TEST
+
 /* Lets the meter believe that its last report was `ms` ago. */
 static void later(uint64_t ms) {
     meter.reported_ns = meter_clock_ns() - ms * 1000000;
@@ -111,6 +130,7 @@ int main(void) {
     TCase *tests = tcase_create("trainer_meter");
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_test(tests, averages_begin_with_the_first_step_and_follow);
+    tcase_add_test(tests, every_push_is_told_once);
     tcase_add_test(tests, the_rate_is_of_the_last_seconds_of_work);
     tcase_add_test(tests, reports_come_every_second_and_sooner_at_first);
     tcase_add_test(tests, the_agent_is_told);

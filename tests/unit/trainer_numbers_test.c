@@ -6,7 +6,19 @@
 #include <string.h>
 
 START_TEST(what_is_written_is_read) {
-    const struct trainer_numbers sample = {"training", UINT64_MAX, 3840, 0.412, 0.875, UINT64_MAX, 17, 5321.5};
+    const struct trainer_numbers sample = {.state = "training",
+                                           .steps = UINT64_MAX,
+                                           .samples = 3840,
+                                           .loss = 0.412,
+                                           .accuracy = 0.875,
+                                           .compute_ns = UINT64_MAX,
+                                           .communication_ns = 17,
+                                           .samples_per_second = 5321.5,
+                                           .pushes = UINT64_MAX,
+                                           .dropped = 4,
+                                           .staleness_max = 29,
+                                           .staleness_mean = 3.5,
+                                           .weight_mean = 0.25};
     struct trainer_numbers read = {0};
     char line[TRAINER_LINE_BYTES_MAX];
     size_t length = trainer_numbers_write(&sample, line);
@@ -22,6 +34,36 @@ START_TEST(what_is_written_is_read) {
     ck_assert_double_eq_tol(read.loss, 0.412, 1e-6);
     ck_assert_double_eq_tol(read.accuracy, 0.875, 1e-6);
     ck_assert_double_eq_tol(read.samples_per_second, 5321.5, 0.01);
+    ck_assert_uint_eq(read.pushes, UINT64_MAX);
+    ck_assert_uint_eq(read.dropped, 4);
+    ck_assert_uint_eq(read.staleness_max, 29);
+    ck_assert_double_eq_tol(read.staleness_mean, 3.5, 1e-6);
+    ck_assert_double_eq_tol(read.weight_mean, 0.25, 1e-6);
+}
+END_TEST
+
+START_TEST(pushes_that_are_written_are_read) {
+    struct trainer_push pushes[TRAINER_PUSHES_MAX], read[TRAINER_PUSHES_MAX];
+    char line[TRAINER_LINE_BYTES_MAX];
+    for (size_t i = 0; i < TRAINER_PUSHES_MAX; i++)
+        pushes[i] = (struct trainer_push){UINT64_MAX - i, 0.012345 * (double)i};
+    size_t length = trainer_pushes_write(pushes, TRAINER_PUSHES_MAX, line);
+    ck_assert_uint_eq(length, strlen(line));
+    ck_assert_int_eq(line[length - 1], '\n');
+    line[length - 1] = '\0';
+    ck_assert_uint_eq(trainer_pushes_read(line, read), TRAINER_PUSHES_MAX);
+    for (size_t i = 0; i < TRAINER_PUSHES_MAX; i++) {
+        ck_assert_uint_eq(read[i].staleness, UINT64_MAX - i);
+        ck_assert_double_eq_tol(read[i].weight, pushes[i].weight, 1e-5);
+    }
+    static const char *const bad[] = {"pushes",     "pushes ",        "pushes 3",      "pushes 3:",
+                                      "pushes x:1", "pushes 3:0.5 4", "pushes -3:0.5", "numbers steps=1"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        ck_assert_msg(trainer_pushes_read(bad[i], read) == 0, "%s", bad[i]);
+    char many[TRAINER_LINE_BYTES_MAX] = "pushes";
+    for (int i = 0; i <= TRAINER_PUSHES_MAX; i++)
+        strcat(many, " 1:1");
+    ck_assert_uint_eq(trainer_pushes_read(many, read), 0);
 }
 END_TEST
 
@@ -64,6 +106,7 @@ int main(void) {
     Suite *suite = suite_create("trainer_numbers");
     TCase *tests = tcase_create("trainer_numbers");
     tcase_add_test(tests, what_is_written_is_read);
+    tcase_add_test(tests, pushes_that_are_written_are_read);
     tcase_add_test(tests, bad_lines_change_nothing);
     tcase_add_test(tests, unknown_words_and_odd_numbers_are_taken_calmly);
     suite_add_tcase(suite, tests);
