@@ -6,7 +6,7 @@
 
 #include "common/option.h"
 #include "server/policies/policies.h"
-#include "server/registry.h"
+#include "common/registry.h"
 
 #define X(symbol) &policy_##symbol,
 static const struct policy *const table[] = {

@@ -1,6 +1,6 @@
 /* Every updater in the registry: against its formula in double, over instruction sets bit for bit, and against fixed
  * hashes, so that every compiler and machine that runs this test agrees with the others. */
-#include "server/updater.h"
+#include "common/updater.h"
 
 #include <check.h>
 #include <inttypes.h>

@@ -7,7 +7,7 @@
  *   otherwise:          w -= eta*(c*beta*m + s*g/N)
  *
  * Meant for what trainers with local steps push (train.local_steps). */
-#include "server/updaters/kernel.h"
+#include "common/updaters/kernel.h"
 
 enum { KEEP, GATHERED, CLEAR, MOMENTUM, SHARE, WEIGHT, RATE, DECAY, SCALARS };
 
