@@ -29,7 +29,8 @@ static int run(struct cli *cli, const void *own, int argc, char **argv) {
         snprintf(topic + strlen(topic), sizeof topic - strlen(topic), "%s%s", i ? " " : "", argv[i]);
     if (argc == 0) {
         cli_print_overview(stdout);
-        printf("Topics of `lagoon help`: keys (of job files), exit-codes, models, datasets, updaters, policies, or a "
+        printf("Topics of `lagoon help`: keys (of job files), exit-codes, models, datasets, updaters, policies, modes, "
+               "or a "
                "command.\n");
     } else if (strcmp(topic, "exit-codes") == 0) {
         print_exit_codes();
@@ -46,6 +47,6 @@ const struct cli_command cmd_help = {
     .summary = "help on a command or a topic",
     .arguments = "[TOPIC]",
     .most = 2,
-    .details = "Topics: keys (of job files), exit-codes, models, datasets, updaters, policies, or a command.",
+    .details = "Topics: keys (of job files), exit-codes, models, datasets, updaters, policies, modes, or a command.",
     .run = run,
 };

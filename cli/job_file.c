@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "server/policy.h"
-#include "common/updater.h"
+#include "server/updater.h"
 #include "worker/dataset.h"
 #include "worker/model.h"
 

@@ -2,13 +2,14 @@
 
 #include <string.h>
 
+#include "client/consistency.h"
 #include "common/wrap.h"
 #include "server/policy.h"
-#include "common/updater.h"
+#include "server/updater.h"
 #include "worker/dataset.h"
 #include "worker/model.h"
 
-const char *const registries_topics[] = {"models", "datasets", "updaters", "policies", NULL};
+const char *const registries_topics[] = {"models", "datasets", "updaters", "policies", "modes", NULL};
 
 static void print_entry(const char *name, const char *summary, const char *formula, enum registries_form form,
                         FILE *out) {
@@ -107,9 +108,16 @@ static void print_policies(enum registries_form form, FILE *out) {
     }
 }
 
+static void print_modes(enum registries_form form, FILE *out) {
+    size_t count;
+    const struct consistency *all = consistencies(&count);
+    for (size_t i = 0; i < count; i++)
+        print_entry(all[i].name, all[i].summary, all[i].rule, form, out);
+}
+
 bool registries_print(const char *topic, enum registries_form form, FILE *out) {
     static void (*const printers[])(enum registries_form, FILE *) = {print_models, print_datasets, print_updaters,
-                                                                     print_policies};
+                                                                     print_policies, print_modes};
     for (size_t i = 0; registries_topics[i]; i++) {
         if (strcmp(topic, registries_topics[i]) == 0) {
             printers[i](form, out);

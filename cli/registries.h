@@ -7,7 +7,7 @@
 
 enum registries_form { REGISTRIES_HELP, REGISTRIES_MARKDOWN, REGISTRIES_MAN };
 
-/* "models", "datasets", "updaters" or "policies"; false for any other topic. */
+/* "models", "datasets", "updaters", "policies" or "modes"; false for any other topic. */
 bool registries_print(const char *topic, enum registries_form form, FILE *out);
 /* The topics, NULL-terminated. */
 extern const char *const registries_topics[];

@@ -8,7 +8,8 @@
 
 #define AT(field) offsetof(struct job_config, field)
 
-#define CODECS "f32|bf16|f16|int8|onebit|topk" /* common/codec.def */
+#define MODES "async|ssp|dssp|bsp|backup|rennala|buffered" /* client/consistency.def */
+#define CODECS "f32|bf16|f16|int8|onebit|topk"             /* common/codec.def */
 
 static const struct option options[] = {
     {"name", OPTION_STRING, AT(name), "job", 0, 0, NULL, NULL,
@@ -50,8 +51,14 @@ static const struct option options[] = {
     {"lr.step_samples", OPTION_INT, AT(step_samples), "0", 0, 9e15, NULL, "samples",
      "the step schedule lowers the rate after every so many samples"},
     {"lr.step_factor", OPTION_FLOAT, AT(step_factor), "0.1", 0, 1, NULL, NULL, "and multiplies it by this"},
-    {"consistency.mode", OPTION_CHOICE, AT(mode), "async", 0, 0, "async", NULL,
-     "when pulls and pushes may proceed: async applies every push as it arrives"},
+    {"consistency.mode", OPTION_CHOICE, AT(mode), "async", 0, 0, MODES, NULL,
+     "when pulls and pushes may proceed, see `lagoon help modes`"},
+    {"consistency.bound", OPTION_INT, AT(gate_bound), "3", 0, 1000000, NULL, "steps",
+     "ssp, dssp: how many steps a trainer may be ahead of the slowest one"},
+    {"consistency.bound_most", OPTION_INT, AT(gate_bound_most), "15", 0, 1000000, NULL, "steps",
+     "dssp: how many the fastest may be granted"},
+    {"consistency.pushes", OPTION_INT, AT(gate_pushes), "0", 0, 1000000, NULL, "pushes",
+     "backup, rennala, buffered: how many pushes make a step"},
     {"durability", OPTION_CHOICE, AT(durability), "memory", 0, 0, "memory", NULL,
      "what an acknowledgement promises: memory: the push is applied"},
     {"evaluate.every_epochs", OPTION_INT, AT(evaluate_epochs), "1", 0, 100000, NULL, "epochs",
@@ -130,5 +137,9 @@ enum lg_status job_configure(struct config *config, struct job_config *job, stru
         status = lg_fail(error, LG_INVALID, "lr.schedule \"step\" needs lr.step_samples above 0");
     if (status == LG_OK)
         status = check_pull(config, job, error);
+    if (status == LG_OK) {
+        job->consistency = consistency_find(job->mode);
+        status = consistency_check(config, job, error);
+    }
     return status;
 }

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "client/consistency.h"
 #include "common/config.h"
 #include "common/option.h"
 
@@ -27,13 +28,16 @@ struct job_config {
     char schedule[OPTION_TEXT_BYTES];  /* constant | cosine | step | inverse-sqrt */
     double learning_rate, final_factor, step_factor;
     int64_t warmup_samples, total_samples, step_samples;
-    char mode[OPTION_TEXT_BYTES];       /* async */
-    char durability[OPTION_TEXT_BYTES]; /* memory */
-    int64_t evaluate_epochs;            /* evaluate after every so many epochs, and at the end; 0: only at the end */
-    int64_t evaluate_samples;           /* 0: the whole test split */
-    int64_t restarts;                   /* of crashed trainers, over the job's life */
-    int64_t lease_ms;                   /* length of a slice in a trainer's own time */
-    int64_t threads;                    /* BLAS threads of a trainer; 0: cores / trainers on the machine */
+    char mode[OPTION_TEXT_BYTES];          /* of consistency */
+    const struct consistency *consistency; /* the same, looked up */
+    int64_t gate_bound, gate_bound_most;   /* ssp, dssp: steps that a trainer may be ahead of the slowest */
+    int64_t gate_pushes;                   /* backup, rennala, buffered: pushes that make a step */
+    char durability[OPTION_TEXT_BYTES];    /* memory */
+    int64_t evaluate_epochs;               /* evaluate after every so many epochs, and at the end; 0: only at the end */
+    int64_t evaluate_samples;              /* 0: the whole test split */
+    int64_t restarts;                      /* of crashed trainers, over the job's life */
+    int64_t lease_ms;                      /* length of a slice in a trainer's own time */
+    int64_t threads;                       /* BLAS threads of a trainer; 0: cores / trainers on the machine */
     char push_codec[OPTION_TEXT_BYTES], pull_codec[OPTION_TEXT_BYTES]; /* names in the registry of codecs */
     bool pull_delta; /* pulls bring differences to what the trainer holds */
     double topk;     /* share of the elements that codec topk sends */

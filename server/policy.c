@@ -5,8 +5,9 @@
 #include <string.h>
 
 #include "common/option.h"
+#include "client/consistency.h"
 #include "server/policies/policies.h"
-#include "common/registry.h"
+#include "server/registry.h"
 
 #define X(symbol) &policy_##symbol,
 static const struct policy *const table[] = {
@@ -58,7 +59,15 @@ enum lg_status policy_check(const struct policy *policy, const struct config *jo
                             struct lg_error *error) {
     const struct config_entry *entry = config_find(job, "train.pipeline");
     char place[OPTION_TEXT_BYTES] = "train.pipeline";
-    if (!policy->compensation || pipeline == 1)
+    if (!policy->compensation)
+        return LG_OK;
+    const struct consistency *mode = consistency_find(config_text(job, "consistency.mode", "async"));
+    if (mode && consistency_has(mode, CONSISTENCY_GATHERS))
+        return lg_fail(error, LG_INVALID,
+                       "staleness policy \"%s\" compensates each push as it is applied, and consistency.mode \"%s\" "
+                       "averages pushes first: choose a policy that weighs them",
+                       policy->name, mode->name);
+    if (pipeline == 1)
         return LG_OK;
     if (entry)
         config_place(entry, place, sizeof place);

@@ -139,7 +139,7 @@ struct job {
     char name[CORE_NAME_BYTES];
     struct config *spec;
     struct job_config config;
-    uint32_t state_count; /* of its updater */
+    uint32_t state_count; /* of its updater, and where pushes are gathered */
     bool external_init;
     enum job_phase phase;
     char reason[CORE_REASON_BYTES];

@@ -7,7 +7,7 @@
 #include "common/units.h"
 #include "server/coordinator/core.h"
 #include "server/policy.h"
-#include "common/updater.h"
+#include "server/updater.h"
 
 enum { WARNINGS_MAX = 8, WARNING_BYTES = 240 };
 
@@ -38,7 +38,8 @@ static enum lg_status configure(struct config *spec, struct job *job, struct lg_
         status = policy_check(policy, spec, job->config.pipeline, error);
     if (status != LG_OK)
         return status;
-    job->state_count = updater->state_count + (policy->compensation && policy->compensation->drift);
+    job->state_count = updater->state_count + (policy->compensation && policy->compensation->drift) +
+                       consistency_has(job->config.consistency, CONSISTENCY_GATHERS);
     use_prefix(spec, "model.");
     use_prefix(spec, "dataset.");
     return option_check_unused(spec, tables, prefixes, 1, error);

@@ -105,7 +105,7 @@ static const struct {
     {"lr: {schedule: step}\n", "lr.step_samples"},
     {"lr: {base: -1}\n", "lr.base"},
     {"lr: {base: nan}\n", "lr.base"},
-    {"consistency: {mode: bsp}\n", "async"},
+    {"consistency: {mode: bulk}\n", "async"},
     {"durability: log\n", "memory"},
     {"lease: {duration: 1ms}\n", "lease.duration"},
 };
