@@ -115,6 +115,7 @@ static enum lg_status check_route(const struct shard_input *input, struct lg_err
 void shard_receive(struct shard *shard, const struct shard_input *input) {
     struct lg_error error = {0};
     shard->serial++;
+    shard->now_ns = input->now_ns;
     if (check_route(input, &error) != LG_OK) {
         shard_send_error(shard, input, 0, &error);
         return;
@@ -125,6 +126,9 @@ void shard_receive(struct shard *shard, const struct shard_input *input) {
         break;
     case WIRE_PULL:
         shard_handle_pull(shard, input);
+        break;
+    case WIRE_GATE:
+        shard_handle_gate(shard, input);
         break;
     case WIRE_HELLO:
         shard_handle_hello(shard, input);

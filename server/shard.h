@@ -7,13 +7,14 @@
  *
  * Units are all units of the job placed on this shard. Unknown job, unit, session, wrong length, wrong map version: an
  * answer with a status and a reason, never silence. Every PUSH is answered by a PUSH_REPLY, also when it is refused; a
- * refused HELLO or PULL by an ERROR (`seq` is the pull's tag); commands by ACK, MARKS_REPLY, LEDGER_REPLY.
+ * refused HELLO, PULL or GATE by an ERROR (`seq` is the tag); commands by ACK, MARKS_REPLY, LEDGER_REPLY.
  *
  * What the payload of a push means: with sign DESCEND it is a gradient for the job's updater, with sign ADD (deltas)
  * its negative is. Tensors with update ASSIGN take the payload as it is; with AVERAGE w += s * min(1, lr_factor) *
  * (payload - w). INITIAL parts overwrite until the first gradient was applied, afterwards they count as repeated.
  * Frozen tensors count as applied and stay as they are. Weight zero: LG_DROPPED, samples are consumed, nothing is
- * applied. */
+ * applied. In jobs whose consistency mode gathers pushes, all of this happens to their mean, once the group is whole; a
+ * push that is SKIPPED, or for a round that is over, is treated as one of weight zero. */
 #ifndef LAGOON_SERVER_SHARD_H
 #define LAGOON_SERVER_SHARD_H
 
@@ -40,7 +41,14 @@ struct shard_config {
 
 /* One decision: all that apply needs besides the payload. Feeding the same decisions and payloads to another shard
  * gives bit-identical parameters on any ISA (shard_replay). */
+enum shard_decision_kind {
+    SHARD_DECISION_APPLY,  /* the part changes its units */
+    SHARD_DECISION_GATHER, /* the part is added to what is gathered for its units */
+    SHARD_DECISION_COMMIT, /* units change by what was gathered for them; there is no push */
+};
+
 struct shard_decision {
+    enum shard_decision_kind kind;
     uint64_t order; /* 0, 1, 2, ... on this shard */
     uint64_t job, session;
     uint32_t incarnation;
@@ -71,7 +79,7 @@ struct shard_sink {
     void (*send)(void *context, uint64_t route, const struct wire_message *message, struct snapshot *const *snapshots,
                  size_t snapshot_count);
     /* May be NULL. Called before the part is applied. With `push` NULL the decision is only that a push that will get
-     * no more parts counts as done: version_after and samples_after. */
+     * no more parts counts as done: version_after and samples_after. A COMMIT has learning_rate besides. */
     void (*decide)(void *context, const struct shard_decision *decision, const struct wire_message *push);
     /* May be NULL. A clock for the statistics of apply times; nothing else depends on it. */
     int64_t (*clock_ns)(void *context);
@@ -81,7 +89,7 @@ LG_MUST_CHECK enum lg_status shard_new(const struct shard_config *config, const 
                                        struct shard **out, struct lg_error *error);
 void shard_free(struct shard *shard);
 
-/* Handles one decoded message: HELLO, PUSH, PULL from sessions; JOB_OPEN, JOB_CLOSE, SESSION_OPEN, SESSION_CLOSE,
+/* Handles one decoded message: HELLO, PUSH, PULL, GATE from sessions; JOB_OPEN, JOB_CLOSE, SESSION_OPEN, SESSION_CLOSE,
  * MARKS_QUERY, LEDGER_QUERY from the control route. Anything else is answered with an ERROR. */
 void shard_receive(struct shard *shard, const struct shard_input *input);
 /* An answer to bytes that could not be decoded, or whose payload is not there; `about` is a push's seq or 0. */

@@ -31,7 +31,9 @@ enum lg_status part_resolve(struct shard *shard, struct push_part *part, struct 
         status = shard_find_units(shard, part->job, message, part->units, error);
     if (status == LG_OK)
         status = check_codec(part, error);
-    if (status == LG_OK)
+    if (message->push.kind == WIRE_PUSH_KIND_SKIPPED)
+        part->bytes = 0;
+    else if (status == LG_OK)
         status = payload_locate(message, part->codec, part->payload, &part->bytes, error);
     return status;
 }
@@ -67,7 +69,7 @@ enum lg_status part_plan(struct push_part *part, float weight, struct lg_error *
         enum dedup_outcome outcome = is_initial(part) ? initial_outcome(part->job) : gradient_outcome(part, i, weight);
         part->outcomes[i] = (uint16_t)outcome;
         part->applied[i] = outcome == DEDUP_APPLIED;
-        part->steps[i] = part->applied[i] && !is_initial(part) ? unit->steps + 1 : 0;
+        part->steps[i] = part->applied[i] && !is_initial(part) && !job_gathers(part->job) ? unit->steps + 1 : 0;
         if (is_initial(part) || !consumes(part->outcomes[i]))
             continue;
         enum lg_status status = ledger_reserve(&part->job->ledger, (uint32_t)(unit - part->job->units), push->covers,
@@ -147,11 +149,24 @@ static void apply_unit(const struct shard *shard, struct push_part *part, size_t
     }
 }
 
+static void gather_unit_part(const struct shard *shard, struct push_part *part, size_t i,
+                             const struct shard_decision *decision) {
+    struct shard_job *job = part->job;
+    struct unit *unit = part->units[i];
+    const struct wire_push *push = &part->message->push;
+    bool negate = push->sign == WIRE_SIGN_ADD && unit->tensor->update == TENSOR_UPDATE_GRADIENT;
+    gather_add(&job->gather.units[unit - job->units], part->codec->kernels[shard->config.isa], part->payload[i],
+               unit->elements, decision->weight, push->samples, negate);
+    job->gate.gathered = job->trained = true;
+}
+
 void shard_apply(struct shard *shard, struct push_part *part, const struct shard_decision *decision) {
     const struct wire_push *push = &part->message->push;
     struct shard_job *job = part->job;
     for (size_t i = 0; i < part->message->unit_count; i++) {
-        if (decision->unit_applied[i])
+        if (decision->unit_applied[i] && decision->kind == SHARD_DECISION_GATHER)
+            gather_unit_part(shard, part, i, decision);
+        else if (decision->unit_applied[i])
             apply_unit(shard, part, i, decision);
         if (!is_initial(part) && consumes(part->outcomes[i]))
             ledger_mark(&job->ledger, (uint32_t)(part->units[i] - job->units), push->covers, push->cover_count,
@@ -199,6 +214,12 @@ enum lg_status shard_replay(struct shard *shard, const struct shard_decision *de
                          job->policy->name);
     if (status == LG_OK)
         status = check_decision(shard, job, decision, error);
+    if (status == LG_OK && !push && decision->kind == SHARD_DECISION_COMMIT && job_gathers(job)) {
+        shard_commit(shard, job, decision);
+        job->gate.gathered = false;
+        shard->order++;
+        return LG_OK;
+    }
     if (status == LG_OK && !push) {
         job->counter = version_counter(decision->version_after);
         job->samples = decision->samples_after;

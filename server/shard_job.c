@@ -65,7 +65,8 @@ static enum lg_status job_take_units(struct shard_job *job, const struct wire_me
         job->local[i] = next;
         job->parameter_bytes += block->elements * sizeof(float);
     }
-    job->state_bytes = job->parameter_bytes * job_state_count(job);
+    bool gathers = consistency_has(job->config.consistency, CONSISTENCY_GATHERS);
+    job->state_bytes = job->parameter_bytes * (job_state_count(job) + gathers);
     return LG_OK;
 }
 
@@ -104,7 +105,13 @@ static enum lg_status job_take_memory(const struct shard *shard, struct shard_jo
             return lg_fail(error, LG_NO_MEMORY, "no memory for %zu bytes of optimizer state", state_bytes);
         memset(job->states, 0, state_bytes);
     }
-    job_lay_out_units(job, (size_t)data_bytes / sizeof(float));
+    size_t elements = (size_t)data_bytes / sizeof(float);
+    job_lay_out_units(job, elements);
+    if (consistency_has(job->config.consistency, CONSISTENCY_GATHERS)) {
+        status = gather_init(&job->gather, job->units, job->unit_count, job->segment.data, elements, error);
+        if (status != LG_OK)
+            return status;
+    }
     atomic_store(&job->segment.head->job_version, job_version(job));
     return LG_OK;
 }
@@ -119,7 +126,13 @@ static enum lg_status job_read_spec(struct shard_job *job, const struct wire_job
     if (status == LG_OK)
         status = policy_configure(config, &job->policy, job->policy_values, error);
     config_free(config);
-    return status;
+    if (status != LG_OK)
+        return status;
+    const struct job_config *read = &job->config;
+    job->gated = read->consistency->flags != 0;
+    gate_init(&job->gate, read->consistency, (uint64_t)read->gate_bound, (uint64_t)read->gate_bound_most,
+              (uint64_t)read->gate_pushes);
+    return LG_OK;
 }
 
 static void job_take_cells(const struct shard *shard, struct shard_job *job) {
@@ -237,6 +250,7 @@ void shard_job_free(struct shard *shard, struct shard_job *job) {
         unit_forget_snapshot(&job->units[i]);
     job_remove_metrics(shard, job);
     ledger_deinit(&job->ledger);
+    gather_deinit(&job->gather);
     segment_deinit(&job->segment);
     block_table_deinit(&job->blocks);
     free(job->states);

@@ -5,6 +5,10 @@
 #include "server/schedule.h"
 #include "server/shard_state.h"
 
+static bool push_is_skipped(const struct push_part *part) {
+    return part->message->push.kind == WIRE_PUSH_KIND_SKIPPED;
+}
+
 /* ---- is it in order? */
 
 static enum lg_status check_rights(const struct push_part *part, struct lg_error *error) {
@@ -16,6 +20,9 @@ static enum lg_status check_rights(const struct push_part *part, struct lg_error
     for (size_t i = 0; i < push->cover_count; i++)
         if (push->covers[i].session != push->session || push->covers[i].incarnation != push->incarnation)
             return lg_fail(error, LG_UNSUPPORTED, "a push for other sessions is not offered");
+    if (push->kind == WIRE_PUSH_KIND_SKIPPED && !consistency_has(part->job->gate.mode, CONSISTENCY_TICKETS))
+        return lg_fail(error, LG_INVALID, "pushes are not skipped in consistency.mode \"%s\"",
+                       part->job->gate.mode->name);
     return LG_OK;
 }
 
@@ -60,7 +67,7 @@ static enum lg_status check_base(const struct push_part *part, struct lg_error *
 }
 
 static enum lg_status check_finite(const struct shard *shard, const struct push_part *part, struct lg_error *error) {
-    for (size_t i = 0; i < part->message->unit_count; i++)
+    for (size_t i = 0; i < part->message->unit_count && !push_is_skipped(part); i++)
         if (!part->codec->kernels[shard->config.isa]->finite(part->payload[i], part->units[i]->elements))
             return lg_fail(error, LG_NONFINITE,
                            "the push has NaN or infinite values for \"%s\" (unit %u): lower the learning rate or clip "
@@ -76,11 +83,26 @@ static enum lg_status check_initialised(const struct push_part *part, struct lg_
                    part->job->units_initialised, part->job->unit_count);
 }
 
+/* A round that is over takes nothing more; none is pushed for that has not begun. */
+static enum lg_status check_round(struct push_part *part, struct lg_error *error) {
+    const struct wire_push *push = &part->message->push;
+    part->taken = GATE_PUSH_TAKEN;
+    if (!part->job->gated || push->kind == WIRE_PUSH_KIND_INITIAL)
+        return LG_OK;
+    part->taken = gate_takes(&part->job->gate, push->round);
+    if (part->taken != GATE_PUSH_EARLY)
+        return LG_OK;
+    return lg_fail(error, LG_INVALID, "the push is for round %llu, but this is only round %llu: read first",
+                   (unsigned long long)push->round, (unsigned long long)part->job->gate.round);
+}
+
 /* What only new parts are asked. */
-static enum lg_status part_check(const struct shard *shard, const struct push_part *part, struct lg_error *error) {
+static enum lg_status part_check(const struct shard *shard, struct push_part *part, struct lg_error *error) {
     enum lg_status status = check_initialised(part, error);
     if (status == LG_OK)
         status = check_base(part, error);
+    if (status == LG_OK)
+        status = check_round(part, error);
     if (status == LG_OK && shard->config.reject_nonfinite)
         status = check_finite(shard, part, error);
     return status;
@@ -97,7 +119,9 @@ void shard_finish_push(struct shard *shard, struct shard_job *job, struct open_p
         metric_add(job->cells.dropped, push->dropped ? push->samples : 0);
         return;
     }
-    if (announce) {
+    if (job_gathers(job)) {
+        job->gather.samples += push->samples;
+    } else if (announce) {
         const struct shard_decision decision = {.order = shard->order++,
                                                 .job = job->id,
                                                 .clock = push->clock,
@@ -129,7 +153,8 @@ static struct open_push push_decide(const struct shard *shard, const struct push
                              .old_base = old_base,
                              .staleness = job->counter - (old_base ? 0 : version_counter(push->base))};
     const struct policy_moment moment = {open.staleness, job_concurrency(job)};
-    open.weight = job->policy->weight(job->policy_values, &moment);
+    open.weight =
+        push_is_skipped(part) || part->taken == GATE_PUSH_LATE ? 0 : job->policy->weight(job->policy_values, &moment);
     open.learning_rate = schedule_rate(&job->config, job->train_samples, job->samples + push->samples);
     return open;
 }
@@ -168,7 +193,16 @@ static uint64_t values_version(const struct push_part *part) {
     bool moves = false;
     for (int i = 0; i < SHARD_PUSHES_OPEN; i++)
         moves = moves || (pushes[i].used && pushes[i].clock == part->message->push.clock && pushes[i].applied);
+    moves = moves && !job_gathers(part->job);
     return version_make(part->job->epoch, part->job->counter + moves);
+}
+
+static const char *why_dropped(const struct push_part *part) {
+    if (push_is_skipped(part))
+        return "it was skipped";
+    if (consistency_has(part->job->gate.mode, CONSISTENCY_ROUNDS))
+        return "its round was over";
+    return "the staleness policy gave it weight zero";
 }
 
 /* The reply's cuts are in shard->cuts. With values where the push asked for them. */
@@ -178,7 +212,7 @@ static void push_answer(struct shard *shard, const struct shard_input *input, st
     struct lg_error error = {0};
     reply.push_reply.seq = part->message->push.seq;
     reply.push_reply.cuts = shard->cuts;
-    reply.push_reply.reason = answer->status == LG_DROPPED ? "the staleness policy gave it weight zero" : "";
+    reply.push_reply.reason = answer->status == LG_DROPPED ? why_dropped(part) : "";
     reply.push_reply.values_version = values_version(part);
     if (part->message->push.pull && shard_add_values(shard, part->job, part->session, part->message, part->units,
                                                      &part->form, &reply, NULL, &error) != LG_OK) {
@@ -221,17 +255,26 @@ static enum lg_status push_repeat(struct shard *shard, const struct shard_input 
 
 /* ---- applying */
 
+/* The push is whole on this shard: others may have waited for it. */
+static void push_whole(struct shard *shard, struct push_part *part) {
+    gate_pushed(&part->job->gate, &part->session->gate, part->message->push.round, push_is_skipped(part),
+                shard->now_ns);
+    shard_gate_settle(shard, part->job);
+}
+
 /* Decides, tells the sink, applies; everything that could fail has been done. */
 static void part_apply(struct shard *shard, struct push_part *part, struct open_push *open,
                        struct shard_decision *decision) {
     const struct wire_push *push = &part->message->push;
-    bool last = push->kind != WIRE_PUSH_KIND_INITIAL && open->parts + 1 == open->part_count;
+    bool initial = push->kind == WIRE_PUSH_KIND_INITIAL, gathers = !initial && job_gathers(part->job);
+    bool last = !initial && open->parts + 1 == open->part_count;
     for (size_t i = 0; i < part->message->unit_count; i++) {
         open->applied = open->applied || part->applied[i];
         open->dropped = open->dropped || part->outcomes[i] == DEDUP_DROPPED;
     }
-    bool moves = last && open->applied;
+    bool moves = last && open->applied && !gathers;
     *decision = (struct shard_decision){
+        .kind = gathers ? SHARD_DECISION_GATHER : SHARD_DECISION_APPLY,
         .order = shard->order++,
         .job = part->job->id,
         .session = push->session,
@@ -239,7 +282,7 @@ static void part_apply(struct shard *shard, struct push_part *part, struct open_
         .seq = push->seq,
         .clock = push->clock,
         .staleness = open->staleness,
-        .weight = open->weight,
+        .weight = part->taken == GATE_PUSH_LATE ? 0 : open->weight,
         .learning_rate = open->learning_rate,
         .version_after = version_make(part->job->epoch, part->job->counter + moves),
         .samples_after = part->job->samples + (moves ? open->samples : 0),
@@ -252,6 +295,8 @@ static void part_apply(struct shard *shard, struct push_part *part, struct open_
     open->parts++;
     if (last)
         shard_finish_push(shard, part->job, open, false);
+    if (last && part->job->gated)
+        push_whole(shard, part);
 }
 
 /* Records and counts what became of the part, and makes its answer. */
@@ -260,7 +305,7 @@ static struct wire_push_reply part_record(struct shard *shard, struct push_part 
     struct wire_push_reply reply = {.status = LG_OK,
                                     .staleness = decision->staleness,
                                     .weight = decision->weight,
-                                    .version = decision->version_after};
+                                    .version = job_version(part->job)};
     for (size_t i = 0; i < part->message->unit_count; i++) {
         if (part->outcomes[i] == DEDUP_DROPPED)
             reply.status = LG_DROPPED;
@@ -269,7 +314,7 @@ static struct wire_push_reply part_record(struct shard *shard, struct push_part 
     for (size_t i = 0; i < part->message->unit_count; i++)
         dedup_add(&part->session->dedup,
                   &(struct dedup_record){.seq = part->message->push.seq,
-                                         .version = decision->version_after,
+                                         .version = reply.version,
                                          .unit = part->units[i]->number,
                                          .staleness = decision->staleness < UINT32_MAX ? (uint32_t)decision->staleness
                                                                                        : UINT32_MAX,
@@ -303,13 +348,13 @@ static enum lg_status part_take(struct shard *shard, const struct shard_input *i
                            (unsigned long long)push->clock, slot->part_count, push->part_count);
         fresh = slot->used ? *slot : push_decide(shard, part);
     }
-    enum lg_status status = part_plan(part, open->weight, error);
+    enum lg_status status = part_plan(part, part->taken == GATE_PUSH_LATE ? 0 : open->weight, error);
     if (status == LG_OK && !dedup_reserve(&part->session->dedup, (uint32_t)part->message->unit_count))
         status = lg_fail(error, LG_UNAVAILABLE, "no memory for the records of a push");
     if (status != LG_OK)
         return status;
     if (slot) {
-        if (!slot->used)
+        if (!slot->used && !push_is_skipped(part) && part->taken != GATE_PUSH_LATE)
             count_push(part->job, &fresh);
         *slot = fresh;
         open = slot;

@@ -41,6 +41,7 @@ static void session_return_credit(struct shard *shard, struct shard_session *ses
 void shard_session_free(struct shard *shard, struct shard_job *job, struct shard_session *session) {
     for (int i = 0; i < SHARD_PUSHES_OPEN; i++)
         shard_finish_push(shard, job, &session->pushes[i], true);
+    gate_close(&job->gate, &session->gate);
     session_return_credit(shard, session);
     metric_move(shard->session_cell, -1);
     dedup_deinit(&session->dedup);
@@ -59,6 +60,7 @@ static void session_end(struct shard *shard, struct shard_job *job, struct shard
         if (job->sessions[i] == session)
             job->sessions[i] = job->sessions[--job->session_count];
     shard_session_free(shard, job, session);
+    shard_gate_settle(shard, job);
 }
 
 static enum lg_status session_close(struct shard *shard, const struct wire_session_close *close,
@@ -111,6 +113,8 @@ static enum lg_status session_add(struct shard *shard, struct shard_job *job, co
     session->may_push = open->may_push;
     session->may_initialise = open->may_initialise;
     job->sessions[job->session_count++] = session;
+    if (open->may_push)
+        gate_open(&job->gate, &session->gate);
     metric_move(shard->session_cell, 1);
     return LG_OK;
 }

@@ -1,11 +1,14 @@
 /* Inside the shard: shared by shard.c (dispatch, life, statistics), shard_job.c and shard_session.c (what the
- * coordinator commands, and hello), shard_push.c and shard_apply.c, shard_pull.c. One thread; no locks. */
+ * coordinator commands, and hello), shard_push.c and shard_apply.c, shard_gate.c, shard_pull.c. One thread; no locks.
+ */
 #ifndef LAGOON_SERVER_SHARD_STATE_H
 #define LAGOON_SERVER_SHARD_STATE_H
 
 #include "client/job.h"
 #include "common/block.h"
 #include "server/dedup.h"
+#include "server/gate.h"
+#include "server/gather.h"
 #include "server/ledger.h"
 #include "server/payload.h"
 #include "server/policy.h"
@@ -14,7 +17,7 @@
 #include "server/shard.h"
 #include "server/tally.h"
 #include "server/unit.h"
-#include "common/updater.h"
+#include "server/updater.h"
 
 enum {
     SHARD_CREDIT_LEAST = WIRE_PART_BYTES_HERE, /* of one session: the largest part that the client library sends */
@@ -52,7 +55,8 @@ struct shard_session {
     uint64_t credit_bytes; /* granted */
     struct open_push pushes[SHARD_PUSHES_OPEN];
     struct dedup dedup;
-    struct shadow *shadow; /* what it holds, for pulls of differences; NULL until it asks for them */
+    struct gate_member gate; /* open where it may push */
+    struct shadow *shadow;   /* what it holds, for pulls of differences; NULL until it asks for them */
 };
 
 struct ended_session {
@@ -90,6 +94,9 @@ struct shard_job {
     uint64_t samples; /* applied: what the learning rate is a function of */
     bool trained;     /* a gradient was applied: initial values no longer overwrite */
     struct ledger ledger;
+    bool gated; /* some session may have to wait, or pushes are gathered: any mode but async */
+    struct gate gate;
+    struct gather gather;
     struct shard_session **sessions;
     uint32_t session_count, session_capacity;
     struct ended_session ended[SHARD_ENDED_MAX];
@@ -112,6 +119,7 @@ struct push_part {
     const struct wire_message *message;
     const struct codec *codec;
     uint64_t bytes;         /* payload */
+    enum gate_push taken;   /* LATE: its round is over, so it has no weight */
     struct shard_form form; /* of the values asked for */
     struct unit *units[WIRE_UNITS_MAX];
     const uint8_t *payload[WIRE_UNITS_MAX];
@@ -127,6 +135,7 @@ struct shard {
     uint32_t job_count, job_capacity;
     uint64_t order;  /* of the next decision */
     uint64_t serial; /* of the message being handled */
+    int64_t now_ns;  /* when it came */
     uint64_t credit_granted;
     struct snapshot_pool *pool;
     struct unit *cached[SHARD_SNAPSHOTS_CACHED]; /* units whose snapshot is kept, oldest at cached_next */
@@ -172,6 +181,9 @@ void shard_job_free(struct shard *shard, struct shard_job *job);
 /* The job's version now: (epoch, counter). */
 uint64_t job_version(const struct shard_job *job);
 bool job_initialised(const struct shard_job *job);
+static inline bool job_gathers(const struct shard_job *job) {
+    return job->gather.memory != NULL;
+}
 /* Shows the job's version, and that it may be read, to those who have its segment mapped. */
 void job_publish(struct shard_job *job);
 
@@ -206,6 +218,14 @@ LG_MUST_CHECK enum lg_status part_resolve(struct shard *shard, struct push_part 
 LG_MUST_CHECK enum lg_status part_plan(struct push_part *part, float weight, struct lg_error *error);
 /* Applies the decision to the units and marks the ledger. Cannot fail. */
 void shard_apply(struct shard *shard, struct push_part *part, const struct shard_decision *decision);
+
+/* ---- shard_gate.c */
+
+void shard_handle_gate(struct shard *shard, const struct shard_input *input);
+/* After anything that others may wait for: applies what is due, and answers who may go on. */
+void shard_gate_settle(struct shard *shard, struct shard_job *job);
+/* Applies what was gathered, as decided. Cannot fail. */
+void shard_commit(struct shard *shard, struct shard_job *job, const struct shard_decision *decision);
 
 /* ---- shard_pull.c */
 

@@ -416,6 +416,8 @@ void sessions_beat(struct coordinator *core, const struct coordinator_input *inp
         return;
     }
     take_steps(core, session, beat->steps);
+    if (beat->parked) /* that it makes no step is not its own standstill */
+        session->step_ns = core->now.now_ns;
     session->samples = beat->samples;
     session->loss = beat->loss;
     if (beat->steps > 0 && job)

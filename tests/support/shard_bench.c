@@ -87,6 +87,12 @@ static void bench_hear(void *context, uint64_t route, const struct wire_message 
                        struct snapshot *const *snapshots, size_t snapshot_count) {
     struct shard_bench *bench = context;
     struct bench_reply *reply = &bench->reply;
+    if (message->kind == WIRE_GATE_REPLY) {
+        const struct wire_gate_reply *answer = &message->gate_reply;
+        ck_assert_uint_eq(message->request, answer->tag);
+        bench->gates[bench->gate_count++ % 64] = (struct bench_gate){route, answer->tag, answer->round, answer->status};
+        return;
+    }
     bench->replies++;
     reply_clear(reply);
     reply->kind = message->kind;
@@ -330,7 +336,7 @@ struct bench_reply *shard_bench_push(struct shard_bench *bench, const struct ben
                                    .units = units,
                                    .unit_count = count,
                                    .payload = &payload,
-                                   .payload_count = 1};
+                                   .payload_count = push->kind != WIRE_PUSH_KIND_SKIPPED};
     message.push = (struct wire_push){.session = push->session,
                                       .incarnation = cover.incarnation,
                                       .seq = seq,
@@ -345,6 +351,7 @@ struct bench_reply *shard_bench_push(struct shard_bench *bench, const struct ben
                                       .samples = push->samples ? push->samples : 1,
                                       .local_steps = 1,
                                       .base = push->base,
+                                      .round = push->round,
                                       .dtype = (enum wire_dtype)codec->dtype,
                                       .codec = codec->number,
                                       .pull = push->pull,
@@ -357,6 +364,29 @@ struct bench_reply *shard_bench_push(struct shard_bench *bench, const struct ben
     ck_assert_int_eq(reply->kind, WIRE_PUSH_REPLY);
     ck_assert_uint_eq(reply->message.push_reply.seq, seq);
     return reply;
+}
+
+const struct bench_gate *shard_bench_answer(const struct shard_bench *bench, uint64_t session) {
+    for (size_t i = bench->gate_count; i > 0 && i + 64 > bench->gate_count; i--)
+        if (bench->gates[(i - 1) % 64].session == session)
+            return &bench->gates[(i - 1) % 64];
+    return NULL;
+}
+
+uint32_t shard_bench_gate(struct shard_bench *bench, uint64_t session, enum wire_gate_kind kind, uint64_t round) {
+    uint64_t tag = ++bench->next_tag;
+    struct wire_message message = {.kind = WIRE_GATE,
+                                   .request = tag,
+                                   .gate = {.session = session,
+                                            .incarnation = 1,
+                                            .job = BENCH_JOB,
+                                            .map_version = BENCH_MAP,
+                                            .tag = tag,
+                                            .kind = kind,
+                                            .round = round}};
+    shard_receive(bench->shard, &(struct shard_input){.route = session, .message = &message});
+    const struct bench_gate *answer = shard_bench_answer(bench, session);
+    return answer && answer->tag == tag ? answer->status : UINT32_MAX;
 }
 
 void shard_bench_initialise(struct shard_bench *bench, uint64_t session, float value) {

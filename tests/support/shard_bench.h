@@ -38,6 +38,12 @@ struct bench_record {
     struct wire_cover *covers;
 };
 
+/* A GATE_REPLY. */
+struct bench_gate {
+    uint64_t session, tag, round;
+    uint32_t status;
+};
+
 struct shard_bench {
     struct shard_config config;
     struct tensor_spec tensors[160];
@@ -49,6 +55,9 @@ struct shard_bench {
     struct shard *shard;
     struct bench_reply reply;
     unsigned replies;
+    struct bench_gate gates[64]; /* answers to gates, which may come at any time: they are no replies */
+    size_t gate_count;
+    uint64_t next_tag;
     uint64_t next_seq, next_clock, next_request; /* request: of hellos */
     bool record;
     struct bench_record *records;
@@ -92,6 +101,7 @@ struct bench_push {
     const float *values;            /* units one behind the other */
     const char *codec, *pull_codec; /* NULL: f32; topk sends a tenth */
     bool pull_delta;
+    uint64_t round;
     uint64_t key; /* of codecs that round at random */
 };
 struct bench_reply *shard_bench_push(struct shard_bench *bench, const struct bench_push *push);
@@ -102,6 +112,12 @@ struct bench_reply *shard_bench_pull(struct shard_bench *bench, uint64_t session
 /* The same in a codec (NULL: f32), as differences to what is held. */
 struct bench_reply *shard_bench_pull_as(struct shard_bench *bench, uint64_t session, const uint64_t *held,
                                         const char *codec, bool delta);
+
+/* Asks with a new tag, from route = session. The answer if there is one, as the status; UINT32_MAX: none yet. An
+ * ERROR's status and reason are in bench->reply. */
+uint32_t shard_bench_gate(struct shard_bench *bench, uint64_t session, enum wire_gate_kind kind, uint64_t round);
+/* The last answer to the session's last gate, NULL: none. */
+const struct bench_gate *shard_bench_answer(const struct shard_bench *bench, uint64_t session);
 
 uint64_t shard_bench_version(uint64_t counter);
 /* First value of a unit; asserts that all are equal. */
