@@ -243,6 +243,7 @@ static void push_report(struct lg_client *client, const struct push_call *push, 
         *result = (struct lg_push_result){.staleness_max = push->result.staleness_max,
                                           .weight_min = push->result.weight_min,
                                           .dropped = push->result.dropped,
+                                          .skipped = push->result.skipped,
                                           .repeated = push->result.units_repeated > 0,
                                           .cut_count = push->result.cut_count};
 }

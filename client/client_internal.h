@@ -75,6 +75,9 @@ struct lease_record {
     uint64_t cuts[CLIENT_CUTS_MAX];
 };
 
+/* Whether there is something to train on; see session_rest. */
+enum rest_wish { REST_NO_NEWS, REST_NOW, REST_APPLIED, REST_OVER };
+
 /* A LEASE_DONE or EVAL_REPORT until it is acknowledged. */
 struct report {
     bool used;
@@ -105,6 +108,8 @@ struct client_shared {
     bool lease_waiting;        /* the caller waits */
     bool lease_there;          /* `ahead` is one */
     bool lease_finished;       /* there will be no more */
+    enum rest_wish rest;       /* what the session is to be told, where the job's mode asks for it */
+    bool at_rest;              /* and all shards know */
     struct lease_record ahead; /* granted, not yet handed out */
     struct report reports[CLIENT_REPORTS];
     uint64_t report_order;
@@ -153,6 +158,7 @@ struct client_io {
     bool over;                    /* the client's thread may end */
     /* calls taken over from the caller */
     bool pulling, pushing[CLIENT_PUSHES];
+    bool resting;                   /* the caller may wait for the shards to know */
     bool answered[CLIENT_PUSHES];   /* the outcome is known, but ZeroMQ has not sent the last of the buffer yet */
     uint64_t clocks[CLIENT_PUSHES]; /* of the pushes taken over: what messages call them */
     bool local_waiting;             /* some shard has been asked to share memory */
@@ -182,6 +188,7 @@ struct lg_client {
     struct tensor_spec *tensors;
     size_t tensor_count;
     struct config *spec;
+    const struct consistency *mode; /* of the job; async for whoever does not train */
     /* the caller's thread only */
     struct lease_record current;
     uint64_t clock, push_order;

@@ -82,6 +82,14 @@ enum lg_status client_join_accept(struct lg_client *client, const struct wire_me
         status = make_links(client, reply, error);
     if (status != LG_OK)
         return status;
+    bool trains = client->options.role == LG_ROLE_TRAINER;
+    const char *mode = trains ? config_text(client->spec, "consistency.mode", "async") : "async";
+    client->mode = consistency_find(mode);
+    if (!client->mode)
+        return lg_fail(error, LG_UNSUPPORTED,
+                       "consistency.mode \"%s\" is not known here: the job was made by a newer "
+                       "lagoon; update this one",
+                       mode);
     struct session_config config = {.session = reply->session,
                                     .incarnation = reply->incarnation,
                                     .token = reply->token,
@@ -94,6 +102,7 @@ enum lg_status client_join_accept(struct lg_client *client, const struct wire_me
                                     .shard_count = (uint32_t)reply->shard_count,
                                     .window = WINDOW,
                                     .part_bytes = part_bytes(client, reply),
+                                    .mode = client->mode,
                                     .reply_timeout_ms = SHARD_REPLY_MS};
     struct session_sink sink = {.context = client,
                                 .send = client_send,

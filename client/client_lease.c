@@ -30,6 +30,19 @@ static void take_lease(struct lg_client *client, struct lg_lease *lease) {
     *lease = current->lease;
 }
 
+/* With the mutex held. So that nobody waits for pushes of a trainer that has nothing to train on. */
+static void wish_rest(struct lg_client *client, enum rest_wish wish) {
+    if (!consistency_has(client->mode, CONSISTENCY_RESTS))
+        return;
+    client->shared.rest = wish;
+    client->shared.at_rest = false;
+    client_wish(client);
+}
+
+static bool rest_over(const struct lg_client *client) {
+    return client->shared.at_rest || client->shared.ended.status != LG_OK;
+}
+
 enum lg_status lg_lease_next(struct lg_client *client, struct lg_lease *lease, struct lg_error *error) {
     struct client_shared *shared = &client->shared;
     pthread_mutex_lock(&client->mutex);
@@ -37,6 +50,7 @@ enum lg_status lg_lease_next(struct lg_client *client, struct lg_lease *lease, s
     if (status == LG_OK && !lease_over(client)) {
         shared->lease_wanted = shared->lease_urgent = shared->lease_waiting = true;
         client_wish(client);
+        wish_rest(client, REST_NOW);
         shared->activity = "waiting for a lease";
         status = client_wait(client, lease_over, &shared->coordinator_answers, "waiting for a lease", error);
         shared->activity = "training";
@@ -44,8 +58,10 @@ enum lg_status lg_lease_next(struct lg_client *client, struct lg_lease *lease, s
     }
     if (status == LG_OK)
         status = client_ended(client, error);
-    if (status == LG_OK)
+    if (status == LG_OK) {
         take_lease(client, lease);
+        wish_rest(client, lease->kind == LG_LEASE_TRAIN ? REST_OVER : REST_APPLIED);
+    }
     bool ask = status == LG_OK && shared->lease_wanted;
     if (ask)
         client_wish(client);
@@ -77,7 +93,25 @@ static enum lg_status report_add(struct lg_client *client, const struct wire_mes
     return status;
 }
 
+/* Before the coordinator hears that a lease is done, and lets somebody evaluate: where no other lease follows at once,
+ * the shards know that this trainer pushes nothing more for now, and have applied what waited for it alone. */
+static enum lg_status rest_before_report(struct lg_client *client, struct lg_error *error) {
+    struct client_shared *shared = &client->shared;
+    enum lg_status status = LG_OK;
+    pthread_mutex_lock(&client->mutex);
+    bool follows = shared->lease_there && shared->ahead.lease.kind == LG_LEASE_TRAIN;
+    if (consistency_has(client->mode, CONSISTENCY_RESTS) && !follows) {
+        wish_rest(client, REST_NOW);
+        status = client_wait(client, rest_over, &shared->shard_answers, "telling the shards that it rests", error);
+    }
+    pthread_mutex_unlock(&client->mutex);
+    return status;
+}
+
 enum lg_status lg_lease_done(struct lg_client *client, const struct lg_lease *lease, struct lg_error *error) {
+    enum lg_status status = rest_before_report(client, error);
+    if (status != LG_OK)
+        return status;
     struct wire_message message = {.kind = WIRE_LEASE_DONE,
                                    .lease_done = {.lease = lease->lease, .fence = lease->fence}};
     return report_add(client, &message, error);

@@ -154,7 +154,7 @@ bool client_local_names(const struct lg_client *client, uint32_t slot, const str
                         struct wire_message *out, struct wire_range ranges[WIRE_PAYLOAD_FRAMES_MAX]) {
     const struct gradient_ring *ring = &client->ring;
     if (message->kind != WIRE_PUSH || client->io.shards[slot].local.state != LOCAL_UP || message->push.codec != 0 ||
-        message->push.dtype != WIRE_DTYPE_F32)
+        message->push.dtype != WIRE_DTYPE_F32 || message->payload_count == 0)
         return false;
     for (size_t i = 0; i < message->payload_count; i++) {
         const char *data = message->payload[i].data;

@@ -130,6 +130,13 @@ static void settle_end(struct lg_client *client) {
     log_warn("session-over", "the session is over: %s", end.message);
 }
 
+static void settle_rest(struct lg_client *client) {
+    client->io.resting = false;
+    pthread_mutex_lock(&client->mutex);
+    client->shared.at_rest = true;
+    pthread_mutex_unlock(&client->mutex);
+}
+
 static void settle_calls(struct lg_client *client) {
     struct client_io *io = &client->io;
     if (!io->session)
@@ -141,6 +148,8 @@ static void settle_calls(struct lg_client *client) {
         io->progress = session_progress(io->session);
     }
     settle_end(client);
+    if (io->resting && session_at_rest(io->session))
+        settle_rest(client);
     if (io->pulling)
         settle_pull(client);
     for (size_t i = 0; i < CLIENT_PUSHES; i++) {
@@ -234,6 +243,15 @@ static void take_push(struct lg_client *client, size_t index, int64_t now_ns) {
     }
 }
 
+static void take_rest(struct lg_client *client, enum rest_wish wish, int64_t now_ns) {
+    struct client_io *io = &client->io;
+    if (wish == REST_OVER)
+        session_work(io->session);
+    else
+        session_rest(io->session, wish == REST_APPLIED, now_ns);
+    io->resting = wish != REST_OVER;
+}
+
 static void take_wishes(struct lg_client *client, int64_t now_ns) {
     struct client_io *io = &client->io;
     struct client_shared *shared = &client->shared;
@@ -242,6 +260,8 @@ static void take_wishes(struct lg_client *client, int64_t now_ns) {
     bool stop = shared->stop;
     size_t older = shared->pushes[1].order < shared->pushes[0].order;
     memcpy(give_up, shared->give_up, sizeof give_up);
+    enum rest_wish rest = io->session ? shared->rest : REST_NO_NEWS;
+    shared->rest = io->session ? REST_NO_NEWS : shared->rest;
     pthread_mutex_unlock(&client->mutex);
     if (stop && io->leave_ns == 0) {
         bool polite = io->session_id != 0 && io->coordinator.state == LINK_UP &&
@@ -256,6 +276,8 @@ static void take_wishes(struct lg_client *client, int64_t now_ns) {
     /* a pull that was started after a push brings what the push did */
     take_push(client, older, now_ns);
     take_push(client, 1 - older, now_ns);
+    if (rest != REST_NO_NEWS)
+        take_rest(client, rest, now_ns);
     take_pull(client, now_ns);
 }
 

@@ -105,7 +105,8 @@ static void beat(struct lg_client *client, int64_t now_ns) {
                                                     .staleness_mean = progress.staleness_mean,
                                                     .staleness_max = progress.staleness_max,
                                                     .weight_mean = progress.weight_mean,
-                                                    .pushes_dropped = progress.pushes_dropped}};
+                                                    .pushes_dropped = progress.pushes_dropped,
+                                                    .parked = session_parked(io->session)}};
     io->beat_ns = now_ns + CLIENT_BEAT_MS * CLIENT_NS_PER_MS;
     (void)uplink_send(io, &message, now_ns);
 }

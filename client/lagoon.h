@@ -93,7 +93,8 @@ float *lg_gradient_buffer(struct lg_client *client, size_t index);
 struct lg_push_result {
     uint64_t staleness_max; /* over shards */
     float weight_min;       /* over shards */
-    bool dropped;           /* the staleness policy gave it weight zero somewhere */
+    bool dropped;           /* it was given weight zero somewhere: by the staleness policy, or because of `skipped` */
+    bool skipped;           /* its round had all it takes without it (consistency.mode backup, rennala) */
     bool repeated;          /* some units' samples had been applied before */
     size_t cut_count;       /* > 0: the batch straddles marks; see lg_push_cuts, send it again in pieces */
 };

@@ -43,6 +43,8 @@ enum lg_status session_new(const struct session_config *config, const struct ses
     if (status == LG_OK)
         status = session_push_init(session, error);
     if (status == LG_OK)
+        status = session_gate_init(session, config, error);
+    if (status == LG_OK)
         status = session_pull_init(session, error);
     for (uint32_t i = 0; status == LG_OK && i < config->shard_count; i++)
         session->slots[i].backoff_ms = BACKOFF_LEAST_MS;
@@ -58,6 +60,7 @@ void session_free(struct session *session) {
         return;
     session_push_deinit(session);
     session_pull_deinit(session);
+    session_gate_deinit(session);
     session_values_deinit(session);
     free(session->slots);
     free(session->ring);
@@ -88,7 +91,7 @@ uint64_t session_progress(const struct session *session) {
 }
 
 bool session_idle(const struct session *session) {
-    bool idle = session->pull.state != PULL_ACTIVE;
+    bool idle = session->pull.state != PULL_ACTIVE && !session->gate.closed;
     for (size_t i = 0; i < SESSION_PUSHES; i++)
         idle = idle && !(session->pushes[i].used && session->pushes[i].unsettled > 0);
     return idle;
@@ -135,7 +138,10 @@ void session_pump(struct session *session, uint32_t slot_index, int64_t now_ns) 
     slot->retry_ns = 0;
     if (slot->state == SLOT_CONNECTED)
         send_hello(session, slot_index, now_ns);
-    if (slot->state == SLOT_READY && session_push_pump(session, slot_index, now_ns))
+    if (slot->state != SLOT_READY)
+        return;
+    session_ticket_pump(session, slot_index, now_ns);
+    if (session_push_pump(session, slot_index, now_ns) && session_gate_pump(session, slot_index, now_ns))
         session_pull_pump(session, slot_index, now_ns);
 }
 
@@ -157,6 +163,7 @@ static void slot_down(struct session *session, uint32_t slot_index) {
     slot->flight_bytes = 0;
     session_push_lost(session, slot_index);
     session_pull_lost(session, slot_index);
+    session_gate_lost(session, slot_index);
 }
 
 void session_connected(struct session *session, uint32_t slot_index, int64_t now_ns) {
@@ -257,10 +264,11 @@ static void refused(struct session *session, uint32_t slot_index, const struct w
     uint64_t about = refusal->seq ? refusal->seq : message->request;
     if (ends_session(refusal->status))
         session_end(session, (enum lg_status)refusal->status, refusal->reason);
-    else if (about & SESSION_TAG_BIT)
-        session_pull_refused(session, slot_index, &(struct wire_error){refusal->status, refusal->reason, about},
-                             now_ns);
-    else if (about & SESSION_HELLO_BIT) {
+    else if (about & SESSION_TAG_BIT) {
+        const struct wire_error named = {refusal->status, refusal->reason, about};
+        if (!session_gate_refused(session, slot_index, &named, now_ns))
+            session_pull_refused(session, slot_index, &named, now_ns);
+    } else if (about & SESSION_HELLO_BIT) {
         if (about == session->slots[slot_index].hello_request)
             hello_refused(session, slot_index, refusal, now_ns);
     } else if (about != 0)
@@ -293,6 +301,9 @@ void session_receive(struct session *session, uint32_t slot_index, const struct 
     case WIRE_PULL_REPLY:
         session_pull_answer(session, slot_index, message, now_ns);
         break;
+    case WIRE_GATE_REPLY:
+        session_gate_answer(session, slot_index, &message->gate_reply, now_ns);
+        break;
     case WIRE_ERROR:
         refused(session, slot_index, message, now_ns);
         break;
@@ -323,6 +334,8 @@ void session_tick(struct session *session, int64_t now_ns) {
             session_drop(session, i, why, now_ns);
         } else if (slot->retry_ns != 0 && now_ns >= slot->retry_ns)
             session_pump(session, i, now_ns);
+        else if (slot->state == SLOT_READY)
+            session_gate_tick(session, i, now_ns);
     }
 }
 
@@ -336,6 +349,8 @@ int64_t session_next_tick_ns(const struct session *session, int64_t now_ns) {
             next = silence_ends_ns(session, slot);
         if (slot->retry_ns != 0 && slot->retry_ns < next)
             next = slot->retry_ns;
+        if (session_gate_due_ns(session, i) < next)
+            next = session_gate_due_ns(session, i);
     }
     if (next == INT64_MAX)
         return -1;
@@ -356,7 +371,7 @@ void session_describe(const struct session *session, int64_t now_ns, char *text,
             snprintf(text, bytes, "shard %u: %s", i, slot->trouble[0] ? slot->trouble : "connecting");
         else if (slot->waiting > 0 && silence * 1e3 >= SILENCE_TOLD_MS)
             snprintf(text, bytes, "shard %u: no answer for %.1f s", i, silence);
-        else
+        else if (!session_gate_describe(session, i, now_ns, text, bytes))
             continue;
         return;
     }

@@ -8,6 +8,7 @@
 #ifndef LAGOON_CLIENT_SESSION_H
 #define LAGOON_CLIENT_SESSION_H
 
+#include "client/consistency.h"
 #include "common/block.h"
 #include "proto/local.h"
 #include "proto/wire.h"
@@ -23,10 +24,11 @@ struct session_config {
     size_t tensor_count;
     const uint16_t *placement; /* per unit: shard slot; copied */
     size_t placement_count;
-    uint32_t shard_count;     /* slots */
-    uint32_t window;          /* push parts unsettled at once that are wanted, 1 .. SESSION_WINDOW_MAX */
-    uint32_t part_bytes;      /* payload of one part; 0: WIRE_PART_BYTES; a larger unit is a part of its own */
-    int64_t reply_timeout_ms; /* no answer to anything in flight for so long: reopen that connection */
+    uint32_t shard_count;           /* slots */
+    uint32_t window;                /* push parts unsettled at once that are wanted, 1 .. SESSION_WINDOW_MAX */
+    uint32_t part_bytes;            /* payload of one part; 0: WIRE_PART_BYTES; a larger unit is a part of its own */
+    const struct consistency *mode; /* NULL: async, and for sessions that only pull */
+    int64_t reply_timeout_ms;       /* no answer to anything in flight for so long: reopen that connection */
 };
 
 struct session_sink {
@@ -51,6 +53,7 @@ struct session_push_result {
     float weight_min;
     uint32_t units_applied, units_repeated;
     bool dropped;         /* some shard gave it weight zero */
+    bool skipped;         /* it had no ticket: its round had all it takes */
     const uint64_t *cuts; /* marks inside the batch, ascending: send it again in pieces (units there were not
                            * applied); borrowed until the next push is opened */
     size_t cut_count;
@@ -106,6 +109,15 @@ void session_pull_cancel(struct session *session);
 /* What is remembered about the contents of buffers is forgotten: the next pull brings every unit. For buffers that were
  * changed or freed; not during a pull, nor while a push fills one. */
 void session_pull_forget(struct session *session);
+
+/* In modes that wait for each other: the session pushes nothing until session_work and the next pull, or push; pulls
+ * are not held up meanwhile. `applied`: until all shards have applied what it pushed, they are. */
+void session_rest(struct session *session, bool applied, int64_t now_ns);
+void session_work(struct session *session);
+/* No answer to that, or to a pull's question whether it may, is awaited. */
+bool session_at_rest(const struct session *session);
+/* A pull waits until other workers have done something. */
+bool session_parked(const struct session *session);
 
 /* LG_OK, or the reason why the session is over (fenced, cancelled). */
 LG_MUST_CHECK enum lg_status session_status(const struct session *session, struct lg_error *error);

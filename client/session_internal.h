@@ -61,6 +61,8 @@ struct push_slot {
 
 struct push {
     bool used;
+    uint64_t round;     /* that it is for */
+    bool ticket_wanted; /* nothing of it goes out before the answer */
     uint64_t ticket;
     struct session_push spec;  /* covers point to `covers` */
     struct wire_cover *covers; /* [WIRE_COVERS_MAX] */
@@ -101,6 +103,36 @@ struct held {
     uint32_t fills;      /* under way: a pull, pushes with parameters */
 };
 
+enum slot_gate_state { SLOT_GATE_IDLE, SLOT_GATE_WANTED, SLOT_GATE_SENT };
+
+/* A GATE to one shard, until it is answered. */
+struct slot_gate {
+    enum slot_gate_state state;
+    enum wire_gate_kind kind;
+    uint64_t tag; /* 0: not sent yet */
+    uint64_t round;
+    int64_t sent_ns;  /* first */
+    int64_t again_ns; /* when it is asked again */
+    bool probing;     /* it was: an answer is due, if only that it is still parked */
+};
+
+/* session_gate.c */
+struct session_gate {
+    const struct consistency *mode;
+    bool closed;         /* pulls wait for answers */
+    bool resting;        /* the caller has nothing to train on */
+    uint32_t unanswered; /* slots */
+    uint64_t next_round; /* the first that the next push can be for */
+    uint64_t round;      /* the next push is for it, where */
+    bool agreed;         /* all shards said so */
+    uint32_t lead;       /* slot of unit 0, which gives out tickets */
+    struct slot_gate ticket;
+    struct {
+        struct slot_gate question; /* READ or REST */
+        uint64_t round;            /* last answered */
+    } * slots;                     /* [shard_count] */
+};
+
 enum pull_state { PULL_NONE, PULL_ACTIVE, PULL_DONE, PULL_FAILED };
 struct pull {
     enum pull_state state;
@@ -117,6 +149,7 @@ struct session {
     struct parts parts;
     struct slot *slots;
     struct push pushes[SESSION_PUSHES];
+    struct session_gate gate;
     struct push *open; /* not all tensors ready; NULL: none */
     struct pull pull;
     struct held held[SESSION_BUFFERS];
@@ -158,6 +191,28 @@ bool session_push_pump(struct session *session, uint32_t slot, int64_t now_ns);
 void session_push_lost(struct session *session, uint32_t slot);
 /* A PUSH_REPLY, or what an ERROR says in its place. */
 void session_push_answer(struct session *session, uint32_t slot, const struct wire_message *message, int64_t now_ns);
+
+/* session_gate.c; nothing of it happens in mode async but one look at `closed` for each pull. */
+LG_MUST_CHECK enum lg_status session_gate_init(struct session *session, const struct session_config *config,
+                                               struct lg_error *error);
+void session_gate_deinit(struct session *session);
+/* False: pulls from the slot have to wait. */
+bool session_gate_pump(struct session *session, uint32_t slot, int64_t now_ns);
+void session_ticket_pump(struct session *session, uint32_t slot, int64_t now_ns);
+void session_gate_lost(struct session *session, uint32_t slot);
+/* A pull begins. */
+void session_gate_pull(struct session *session);
+/* A push begins; its tensors are all ready. */
+LG_MUST_CHECK enum lg_status session_gate_push(struct session *session, struct push *push,
+                                               const struct session_push *spec, struct lg_error *error);
+void session_gate_push_ready(struct session *session, const struct push *push);
+void session_gate_answer(struct session *session, uint32_t slot, const struct wire_gate_reply *reply, int64_t now_ns);
+/* False: the tag is none of a gate. */
+bool session_gate_refused(struct session *session, uint32_t slot, const struct wire_error *refusal, int64_t now_ns);
+int64_t session_gate_due_ns(const struct session *session, uint32_t slot);
+void session_gate_tick(struct session *session, uint32_t slot, int64_t now_ns);
+/* False: nothing is waited for. */
+bool session_gate_describe(const struct session *session, uint32_t slot, int64_t now_ns, char *text, size_t bytes);
 
 /* session_pull.c */
 LG_MUST_CHECK enum lg_status session_pull_init(struct session *session, struct lg_error *error);

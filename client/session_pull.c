@@ -206,6 +206,7 @@ enum lg_status session_pull_open(struct session *session, float *parameters, int
         pull->slots[i].least_version = UINT64_MAX;
         pull->unsettled += count;
     }
+    session_gate_pull(session);
     session_pump_all(session, now_ns);
     return LG_OK;
 }

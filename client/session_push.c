@@ -106,13 +106,18 @@ static bool part_asks(const struct session *session, const struct push *push, ui
     return push->held && (part->unread || !session_values_local(session, slot_index, NULL));
 }
 
+/* Without a ticket only its samples are told. */
+static bool is_skipped(const struct push *push) {
+    return push->spec.kind == WIRE_PUSH_KIND_SKIPPED;
+}
+
 /* What a part takes of the credit: its gradients, and the values that come back. */
 static uint32_t flight_bytes(const struct session *session, const struct push *push, uint32_t slot_index,
                              const struct push_part *part, const struct part *shape) {
     const struct session_sink *sink = &session->sink;
     bool in_place = sink->local_gradients && sink->local_gradients(sink->context, slot_index, push->spec.gradients);
     uint32_t values = part_asks(session, push, slot_index, part) ? shape->bytes : 0;
-    return in_place ? values : shape->bytes + values;
+    return in_place || is_skipped(push) ? values : shape->bytes + values;
 }
 
 /* A base is fixed when the push is opened; a session that never pulled counts from where it greeted the shard. */
@@ -150,6 +155,7 @@ static bool part_send(struct session *session, struct push *push, uint32_t slot_
                  .samples = push->spec.samples,
                  .local_steps = push->spec.local_steps,
                  .base = base_of(session, state, slot_index),
+                 .round = push->round,
                  .pull = asks,
                  .read_bytes = session->slots[slot_index].read_bytes,
                  .covers = session->covers,
@@ -157,7 +163,7 @@ static bool part_send(struct session *session, struct push *push, uint32_t slot_
         .units = asks ? session_held_table(session, push->held, slot_index, part) : &plan->units[part->first_unit],
         .unit_count = part->unit_count,
         .payload = session->frames,
-        .payload_count = frames_fill(session, push, slot_index, part),
+        .payload_count = is_skipped(push) ? 0 : frames_fill(session, push, slot_index, part),
     };
     if (!session_send(session, slot_index, &message, now_ns))
         return false;
@@ -169,6 +175,8 @@ static bool part_send(struct session *session, struct push *push, uint32_t slot_
 static bool push_pump(struct session *session, struct push *push, uint32_t slot_index, int64_t now_ns) {
     const struct parts_slot *plan = &session->parts.slots[slot_index];
     struct push_slot *state = &push->slots[slot_index];
+    if (push->ticket_wanted)
+        return false;
     for (; state->next < plan->push_count; state->next++, state->checked = 0) {
         struct push_part *part = &state->parts[state->next];
         const struct part *shape = &plan->push[state->next];
@@ -387,6 +395,9 @@ enum lg_status session_push_open(struct session *session, const struct session_p
     for (size_t i = 0; i < SESSION_PUSHES; i++) {
         if (session->pushes[i].used)
             continue;
+        enum lg_status status = session_gate_push(session, &session->pushes[i], spec, error);
+        if (status != LG_OK)
+            return status;
         push_begin(session, &session->pushes[i], spec);
         session->open = &session->pushes[i];
         *ticket = session->pushes[i].ticket;
@@ -404,8 +415,10 @@ void session_push_ready(struct session *session, size_t first, size_t count, int
         push->unready -= !push->ready[i];
         push->ready[i] = true;
     }
-    if (push->unready == 0)
+    if (push->unready == 0) {
         session->open = NULL;
+        session_gate_push_ready(session, push);
+    }
     session_pump_all(session, now_ns);
 }
 

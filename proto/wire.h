@@ -387,6 +387,7 @@ struct wire_trainer_beat {
     uint64_t staleness_max;
     double weight_mean;
     uint64_t pushes_dropped;
+    bool parked;
 };
 struct wire_trainer_beat_reply {
     uint32_t status;

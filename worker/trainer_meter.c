@@ -133,6 +133,10 @@ static void log_numbers(struct meter *meter, uint64_t now) {
              100 * numbers->accuracy, units_rate(numbers->samples_per_second, speed, sizeof speed),
              100 * (double)numbers->compute_ns / all, 100 * (double)numbers->communication_ns / all,
              numbers->staleness_mean, (unsigned long long)numbers->staleness_max, numbers->weight_mean);
+    if (meter->skipped > 0)
+        log_info("skipped",
+                 "%llu pushes were skipped: their rounds were full without them, so their samples are given up",
+                 (unsigned long long)meter->skipped);
     meter->logged_ns = now;
 }
 

@@ -24,7 +24,8 @@ struct meter {
     uint64_t logged_samples;
     struct trainer_push pushes[TRAINER_PUSHES_MAX]; /* that the agent was not told of yet */
     size_t push_count;
-    int fd; /* to the agent; -1: none */
+    uint64_t skipped; /* pushes without a ticket; no others count them */
+    int fd;           /* to the agent; -1: none */
 };
 
 uint64_t meter_clock_ns(void);

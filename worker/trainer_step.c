@@ -70,7 +70,13 @@ static enum lg_status settle(struct trainer *trainer, struct lg_error *error) {
     count_communication(trainer, start_ns);
     if (trainer->ahead == AHEAD_PUSHED && trainer->flying_count == 0)
         trainer->ahead = AHEAD_THERE;
-    if (status == LG_OK && result.cut_count == 0)
+    if (status == LG_OK && result.skipped) {
+        if (trainer->meter.skipped++ == 0)
+            log_info("skipped",
+                     "samples [%" PRIu64 ", %" PRIu64 ") are given up: the round was full without this trainer's push; "
+                     "from now on they are only counted",
+                     range.first, range.end);
+    } else if (status == LG_OK && result.cut_count == 0)
         meter_add_push(&trainer->meter, result.staleness_max, (double)result.weight_min);
     if (status != LG_OK || result.cut_count == 0)
         return status;
@@ -148,6 +154,8 @@ static void on_gradients(void *context, size_t first, size_t count) {
  * computed, both directions of a network at once, but those of the last layers are older than a pull's would be: so it
  * does not pay on the same host. */
 static bool brings_parameters(const struct trainer *trainer) {
+    if (consistency_has(trainer->job.consistency, CONSISTENCY_READS)) /* whoever reads asks first */
+        return false;
     if (trainer->job.pipeline > 1 || trainer->ranges.count == 0 || strcmp(trainer->job.push_pull, "no") == 0)
         return false;
     return strcmp(trainer->job.push_pull, "yes") == 0 || strcmp(lg_client_transport(trainer->client), "tcp") == 0;

@@ -1,4 +1,4 @@
-#include "common/registry.h"
+#include "server/registry.h"
 
 #include <check.h>
 #include <stdlib.h>
