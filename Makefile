@@ -81,7 +81,7 @@ endif
 
 FOLDERS  := common common/math client gpu gpu/cpu $(if $(filter yes,$(CUDA)),gpu/cuda) \
             server server/policies server/coordinator server/http worker worker/models worker/datasets cli bench
-KERNELS  := $(wildcard server/updaters/*.c server/compensations/*.c common/codecs/*.c)
+KERNELS  := $(wildcard common/updaters/*.c server/compensations/*.c common/codecs/*.c)
 SOURCES  := $(wildcard proto/*.c) $(foreach d,$(FOLDERS),$(wildcard $(d)/*.c))
 MAINS    := $(filter %_main.c,$(SOURCES))
 GEN      := $(BUILD)/gen/proto/lagoon.pb-c

@@ -11,7 +11,7 @@
 
 #include "common/block.h"
 #include "server/shard.h"
-#include "server/updater.h"
+#include "common/updater.h"
 
 enum {
     PART_UNITS = 4, /* 1 MiB */

@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "bench/limit.h"
-#include "server/updater.h"
+#include "common/updater.h"
 
 const char *const limit_kernel_names[] = {"sgd", "momentum", "adam", NULL};
 

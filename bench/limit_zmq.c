@@ -8,7 +8,7 @@
 
 #include "bench/latency.h"
 #include "bench/limit.h"
-#include "server/updater.h"
+#include "common/updater.h"
 
 /* Frames: the header, then a chunk of floats. An answer is the header again, and the chunk where it was asked for. */
 struct header {

@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "server/policy.h"
-#include "server/updater.h"
+#include "common/updater.h"
 #include "worker/dataset.h"
 #include "worker/model.h"
 

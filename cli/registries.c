@@ -5,7 +5,7 @@
 #include "client/consistency.h"
 #include "common/wrap.h"
 #include "server/policy.h"
-#include "server/updater.h"
+#include "common/updater.h"
 #include "worker/dataset.h"
 #include "worker/model.h"
 

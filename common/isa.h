@@ -1,6 +1,6 @@
 /* Instruction sets that kernels (updaters, codecs) are compiled for, and the one picked at start.
  *
- * Every server/updaters/NAME.c, server/compensations/NAME.c and common/codecs/NAME.c is compiled once per set with
+ * Every common/updaters/NAME.c, server/compensations/NAME.c and common/codecs/NAME.c is compiled once per set with
  * LG_ISA=base|avx2|avx512. Results are bit-identical over sets and compilers: kernels use + - * / sqrt, compares and
  * integers only (docs/decisions/). */
 #ifndef LAGOON_COMMON_ISA_H

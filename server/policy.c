@@ -7,7 +7,7 @@
 #include "common/option.h"
 #include "client/consistency.h"
 #include "server/policies/policies.h"
-#include "server/registry.h"
+#include "common/registry.h"
 
 #define X(symbol) &policy_##symbol,
 static const struct policy *const table[] = {

@@ -17,7 +17,7 @@
 #include "server/shard.h"
 #include "server/tally.h"
 #include "server/unit.h"
-#include "server/updater.h"
+#include "common/updater.h"
 
 enum {
     SHARD_CREDIT_LEAST = WIRE_PART_BYTES_HERE, /* of one session: the largest part that the client library sends */

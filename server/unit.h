@@ -7,7 +7,7 @@
 #include "proto/local.h"
 #include "server/policy.h"
 #include "server/snapshot.h"
-#include "server/updater.h"
+#include "common/updater.h"
 
 struct unit {
     uint32_t number; /* within the job */

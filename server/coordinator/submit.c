@@ -7,7 +7,7 @@
 #include "common/units.h"
 #include "server/coordinator/core.h"
 #include "server/policy.h"
-#include "server/updater.h"
+#include "common/updater.h"
 
 enum { WARNINGS_MAX = 8, WARNING_BYTES = 240 };
 

@@ -9,7 +9,7 @@
 #include "common/codec.h"
 #include "common/random.h"
 #include "server/policy.h"
-#include "server/updater.h"
+#include "common/updater.h"
 #include "tests/support/shard_bench.h"
 
 enum { ROWS = 71, COLUMNS = 73, BIAS = 10, ELEMENTS = ROWS * COLUMNS + BIAS, UNITS = 2, PUSHES = 4 };

@@ -6,7 +6,7 @@
 
 #include "client/lagoon.h"
 #include "common/random.h"
-#include "server/updater.h"
+#include "common/updater.h"
 #include "tests/support/fake_cluster.h"
 
 enum { STEPS = 24 };

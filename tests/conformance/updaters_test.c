@@ -1,6 +1,6 @@
 /* Every updater in the registry: against its formula in double, over instruction sets bit for bit, and against fixed
  * hashes, so that every compiler and machine that runs this test agrees with the others. */
-#include "server/updater.h"
+#include "common/updater.h"
 
 #include <check.h>
 #include <inttypes.h>
@@ -42,6 +42,15 @@ static bool reference(const char *name, const double *p, const struct updater_mo
     } else if (strcmp(name, "nesterov") == 0) {
         x->a = p[0] * x->a + s * g;
         x->w = x->w - eta * (s * g + p[0] * x->a) - shrink;
+    } else if (strcmp(name, "delayed-nesterov") == 0) {
+        double n = p[1], c = p[2], shared = c;
+        x->b += s * g;
+        if (fmod(t, n) == 0) {
+            x->a = p[0] * x->a + x->b / n;
+            x->b = 0;
+            shared = 1 - c * n + c;
+        }
+        x->w = x->w - eta * (shared * p[0] * x->a + s * g / n) - shrink;
     } else if (strcmp(name, "adagrad") == 0) {
         x->a += g * g;
         x->w = x->w - eta * s * g / (sqrt(x->a) + p[0]) - shrink;
@@ -247,9 +256,15 @@ static const struct {
     const char *name;
     uint64_t hash;
 } golden[] = {
-    {"sgd", 0x1ce3653024a2f2b3},     {"momentum", 0x99e21277e241368d}, {"nesterov", 0xacddbef5c272f11c},
-    {"adagrad", 0x5120137dca2c8e67}, {"rmsprop", 0x6044e30bdc013c68},  {"adam", 0x32c21ddecac9273f},
-    {"adamw", 0x99d1ac1a771cd2d4},   {"lion", 0xab937a7226f0d527},
+    {"sgd", 0x1ce3653024a2f2b3},
+    {"momentum", 0x99e21277e241368d},
+    {"nesterov", 0xacddbef5c272f11c},
+    {"adagrad", 0x5120137dca2c8e67},
+    {"rmsprop", 0x6044e30bdc013c68},
+    {"adam", 0x32c21ddecac9273f},
+    {"delayed-nesterov", 0x7381910ffbdcfc15},
+    {"adamw", 0x99d1ac1a771cd2d4},
+    {"lion", 0xab937a7226f0d527},
 };
 
 START_TEST(bits_are_the_golden_ones) {

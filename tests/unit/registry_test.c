@@ -1,4 +1,4 @@
-#include "server/registry.h"
+#include "common/registry.h"
 
 #include <check.h>
 #include <stdlib.h>

@@ -23,7 +23,8 @@ static void teardown(void) {
 
 enum { SESSIONS = 3, STEPS = 120, ELEMENTS = 90010 };
 
-static const char *const kinds[] = {"sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw", "lion"};
+static const char *const kinds[] = {"sgd",  "momentum", "nesterov", "delayed-nesterov", "adagrad", "rmsprop",
+                                    "adam", "adamw",    "lion"};
 enum { KIND_COUNT = sizeof kinds / sizeof *kinds };
 
 static void configure(struct shard_bench *target, const char *kind, bool gathers) {

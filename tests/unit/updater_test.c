@@ -1,11 +1,11 @@
 /* What is not in the conformance test of the registry: defaults, names, weight decay. */
-#include "server/updater.h"
+#include "common/updater.h"
 
 #include <check.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "server/updaters/kernel.h"
+#include "common/updaters/kernel.h"
 
 static enum lg_status configure(const char *kind, const char *key, const char *value, struct lg_error *error) {
     const struct updater *updater = NULL;

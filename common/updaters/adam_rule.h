@@ -5,12 +5,12 @@
  *
  * t counts the unit's applied updates. m takes the weighted gradient and v the plain one: weighting both would cancel
  * out of m/sqrt(v). */
-#ifndef LAGOON_SERVER_UPDATERS_ADAM_RULE_H
-#define LAGOON_SERVER_UPDATERS_ADAM_RULE_H
+#ifndef LAGOON_COMMON_UPDATERS_ADAM_RULE_H
+#define LAGOON_COMMON_UPDATERS_ADAM_RULE_H
 
 #include <math.h>
 
-#include "server/updaters/kernel.h"
+#include "common/updaters/kernel.h"
 
 enum adam_scalar {
     ADAM_BETA1,

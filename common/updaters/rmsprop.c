@@ -3,7 +3,7 @@
  * v takes the unscaled gradient: were it scaled too, the weight would cancel out of the step. */
 #include <math.h>
 
-#include "server/updaters/kernel.h"
+#include "common/updaters/kernel.h"
 
 enum { RHO, ONE_MINUS_RHO, RATE, EPSILON, DECAY, SCALARS };
 

@@ -1,7 +1,7 @@
 /* m = beta*m + s*g; w -= eta*m
  *
  * The weight scales the gradient, not the rate: scaling the rate would rescale the fresh momentum of other workers. */
-#include "server/updaters/kernel.h"
+#include "common/updaters/kernel.h"
 
 enum { BETA, WEIGHT, RATE, DECAY, SCALARS };
 

@@ -1,7 +1,7 @@
 /* Lion (Chen et al. 2023): w -= eta*s*sign(beta1*m + (1-beta1)*g); m = beta2*m + (1-beta2)*g
  *
  * The sign forgets the gradient's size, so the weight scales the rate. */
-#include "server/updaters/kernel.h"
+#include "common/updaters/kernel.h"
 
 enum { BETA1, ONE_MINUS_BETA1, BETA2, ONE_MINUS_BETA2, RATE, DECAY, SCALARS };
 

@@ -1,4 +1,4 @@
-#include "server/registry.h"
+#include "common/registry.h"
 
 #include <assert.h>
 #include <stdio.h>

@@ -3,7 +3,7 @@
  * G takes the unscaled gradient: were it scaled too, the weight would cancel out of the step. */
 #include <math.h>
 
-#include "server/updaters/kernel.h"
+#include "common/updaters/kernel.h"
 
 enum { RATE, EPSILON, DECAY, SCALARS };
 

@@ -1,5 +1,5 @@
 /* m = beta*m + s*g; w -= eta*(s*g + beta*m) */
-#include "server/updaters/kernel.h"
+#include "common/updaters/kernel.h"
 
 enum { BETA, WEIGHT, RATE, DECAY, SCALARS };
 

@@ -1,15 +1,15 @@
-#include "server/updater.h"
+#include "common/updater.h"
 
 #include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "server/registry.h"
-#include "server/updaters/kernel.h"
+#include "common/registry.h"
+#include "common/updaters/kernel.h"
 
 #define X(symbol) &updater_##symbol,
 static const struct updater *const table[] = {
-#include "server/updater.def"
+#include "common/updater.def"
 };
 #undef X
 

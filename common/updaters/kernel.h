@@ -1,15 +1,15 @@
 /* What every updater file needs: prototypes of all kernels, the table over instruction sets, and the arithmetic that
  * decides scalars. Kernels use + - * / sqrt and compares on floats only, so that bits agree over sets and compilers;
  * so does deciding, which replays run again. */
-#ifndef LAGOON_SERVER_UPDATERS_KERNEL_H
-#define LAGOON_SERVER_UPDATERS_KERNEL_H
+#ifndef LAGOON_COMMON_UPDATERS_KERNEL_H
+#define LAGOON_COMMON_UPDATERS_KERNEL_H
 
 #include "common/math/power.h"
-#include "server/updater.h"
+#include "common/updater.h"
 
 /* One kernel per updater and set: sgd_apply_base, sgd_apply_avx2, ... */
 #define X(symbol) updater_apply_fn symbol##_apply_base, symbol##_apply_avx2, symbol##_apply_avx512;
-#include "server/updater.def"
+#include "common/updater.def"
 #undef X
 
 #if defined(__x86_64__)
@@ -21,7 +21,7 @@
 #endif
 
 #define X(symbol) extern const struct updater updater_##symbol;
-#include "server/updater.def"
+#include "common/updater.def"
 #undef X
 
 /* Decoupled weight decay, once per applied update, scaled like the push: w loses this share of itself. */

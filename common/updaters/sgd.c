@@ -1,5 +1,5 @@
 /* w -= eta * s * g */
-#include "server/updaters/kernel.h"
+#include "common/updaters/kernel.h"
 
 enum { RATE, DECAY, SCALARS };
 

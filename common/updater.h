@@ -1,10 +1,10 @@
-/* Updaters: the optimizers that run on the shard. One file under server/updaters/ and one line in updater.def add one.
+/* Updaters: the optimizers that run on the shard. One file under common/updaters/ and one line in updater.def add one.
  *
  * The shard decides scalars once per push and unit (`decide`: a pure function of the recorded decision), then applies
  * them in chunks of up to UPDATER_CHUNK elements with a kernel that uses + - * / sqrt and compares only. Where the
  * staleness weight enters each rule is said in its file. */
-#ifndef LAGOON_SERVER_UPDATER_H
-#define LAGOON_SERVER_UPDATER_H
+#ifndef LAGOON_COMMON_UPDATER_H
+#define LAGOON_COMMON_UPDATER_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,5 +1,5 @@
 /* Adam (Kingma, Ba 2015); the rule is in adam_rule.h. Jobs that ask for weight decay are sent to adamw. */
-#include "server/updaters/adam_rule.h"
+#include "common/updaters/adam_rule.h"
 
 void ISA_NAME(adam_apply)(float *values, float *const *states, const float *gradient, size_t n, const float *scalars) {
     adam_rule(values, states, gradient, n, scalars);

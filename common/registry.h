@@ -1,6 +1,6 @@
 /* What the registries of updaters and policies share: reading a table of numbers from a job's configuration. */
-#ifndef LAGOON_SERVER_REGISTRY_H
-#define LAGOON_SERVER_REGISTRY_H
+#ifndef LAGOON_COMMON_REGISTRY_H
+#define LAGOON_COMMON_REGISTRY_H
 
 #include <stddef.h>
 

@@ -1,5 +1,5 @@
 /* AdamW (Loshchilov, Hutter 2019): Adam with decoupled weight decay; the rule is in adam_rule.h. */
-#include "server/updaters/adam_rule.h"
+#include "common/updaters/adam_rule.h"
 
 void ISA_NAME(adamw_apply)(float *values, float *const *states, const float *gradient, size_t n, const float *scalars) {
     adam_rule(values, states, gradient, n, scalars);
