@@ -80,7 +80,7 @@ CUDA_SAYS := nvcc found: $(NVCC), but gpu/cuda is left out of this build: CPU on
 endif
 
 FOLDERS  := common common/math client gpu gpu/cpu $(if $(filter yes,$(CUDA)),gpu/cuda) \
-            server server/policies server/coordinator server/http worker worker/models worker/datasets cli bench
+            server server/policies server/coordinator server/http worker worker/models worker/datasets sim cli bench
 KERNELS  := $(wildcard common/updaters/*.c server/compensations/*.c common/codecs/*.c)
 SOURCES  := $(wildcard proto/*.c) $(foreach d,$(FOLDERS),$(wildcard $(d)/*.c))
 MAINS    := $(filter %_main.c,$(SOURCES))

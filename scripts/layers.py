@@ -6,7 +6,7 @@ import re
 import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-EVERYTHING = {"common", "proto", "client", "gpu", "server", "worker", "cli", "bench", "tests"}
+EVERYTHING = {"common", "proto", "client", "gpu", "server", "worker", "sim", "cli", "bench", "tests"}
 ALLOWED = {
     "common": {"common"},
     "proto": {"proto", "common"},
@@ -14,6 +14,7 @@ ALLOWED = {
     "gpu": {"gpu", "common"},
     "server": {"server", "client", "proto", "common"},
     "worker": {"worker", "client", "gpu", "proto", "common"},
+    "sim": {"sim", "worker", "server", "client", "gpu", "proto", "common"},
     "cli": EVERYTHING - {"tests"},
     "bench": EVERYTHING - {"tests"},
     "tests": EVERYTHING,
