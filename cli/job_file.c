@@ -50,6 +50,8 @@ enum lg_status job_file_check(struct config *config, struct job_config *job, str
     if (status == LG_OK)
         status = check_section(dataset->options, "dataset.", config, error);
     if (status == LG_OK)
+        status = updater_configure_local(config, &updater, values, error);
+    if (status == LG_OK)
         status = updater_configure(config, &updater, values, error);
     if (status == LG_OK)
         status = policy_configure(config, &policy, values, error);

@@ -33,6 +33,16 @@ static const struct option options[] = {
     {"train.clip_norm", OPTION_FLOAT, AT(clip_norm), "1", 1e-12, 1e12, NULL, NULL, "largest gradient norm"},
     {"train.threads", OPTION_INT, AT(threads), "0", 0, 1024, NULL, "threads",
      "BLAS threads of a trainer; 0: cores divided by the trainers on the machine"},
+    {"train.local_steps", OPTION_INT, AT(local_steps), "1", 1, 100000, NULL, "steps",
+     "steps that a trainer takes on its own copy of the parameters before it pushes how far it came; 1: it pushes "
+     "every "
+     "gradient"},
+    {"local.updater.kind", OPTION_STRING, AT(local_updater), "sgd", 0, 0, NULL, NULL,
+     "optimizer of local steps, see `lagoon help updaters`; its parameters are local.updater.*"},
+    {"local.lr", OPTION_FLOAT, AT(local_rate), "0.01", 0, 1e6, NULL, NULL,
+     "learning rate of local steps; lr.base is that of what they lead to, often 0.7 to 1"},
+    {"local.weight_decay", OPTION_FLOAT, AT(local_weight_decay), "0", 0, 10, NULL, NULL,
+     "decoupled weight decay of local steps"},
     {"updater.kind", OPTION_STRING, AT(updater), "sgd", 0, 0, NULL, NULL,
      "optimizer on the shards, see `lagoon help updaters`"},
     {"weight_decay", OPTION_FLOAT, AT(weight_decay), "0", 0, 10, NULL, NULL,
@@ -129,6 +139,25 @@ static enum lg_status check_pull(const struct config *config, const struct job_c
     return LG_OK;
 }
 
+static enum lg_status check_local(const struct config *config, const struct job_config *job, struct lg_error *error) {
+    static const char *const keys[] = {"local.updater.kind", "local.lr", "local.weight_decay"};
+    char place[OPTION_TEXT_BYTES];
+    if (job->local_steps > 1 && job->pipeline > 1) {
+        place_of(config, "train.pipeline", place, sizeof place);
+        return lg_fail(error, LG_INVALID,
+                       "%s: with train.local_steps %lld communication is rare: leave train.pipeline at 1", place,
+                       (long long)job->local_steps);
+    }
+    for (size_t i = 0; job->local_steps == 1 && i < sizeof keys / sizeof *keys; i++) {
+        if (!config_find(config, keys[i]))
+            continue;
+        place_of(config, keys[i], place, sizeof place);
+        return lg_fail(error, LG_INVALID, "%s: %s means nothing without local steps: set train.local_steps above 1",
+                       place, keys[i]);
+    }
+    return LG_OK;
+}
+
 enum lg_status job_configure(struct config *config, struct job_config *job, struct lg_error *error) {
     enum lg_status status = option_apply(&job_table, "", config, job, error);
     if (status == LG_OK)
@@ -141,5 +170,7 @@ enum lg_status job_configure(struct config *config, struct job_config *job, stru
         job->consistency = consistency_find(job->mode);
         status = consistency_check(config, job, error);
     }
+    if (status == LG_OK)
+        status = check_local(config, job, error);
     return status;
 }

@@ -22,6 +22,9 @@ struct job_config {
     char push_pull[OPTION_TEXT_BYTES]; /* auto | yes | no */
     char clip[OPTION_TEXT_BYTES];      /* none | tensor | global */
     double clip_norm;
+    int64_t local_steps; /* of a trainer between a pull and a push, on its own copy; 1: it pushes gradients */
+    char local_updater[OPTION_TEXT_BYTES];
+    double local_rate, local_weight_decay;
     char updater[OPTION_TEXT_BYTES];
     double weight_decay;
     char staleness[OPTION_TEXT_BYTES]; /* policy */

@@ -77,6 +77,7 @@ struct lg_push {
     uint32_t fence;
     uint64_t epoch, first, end;
     uint32_t local_steps;       /* 1 for a gradient */
+    bool delta;                 /* not a gradient, but how far local steps led: what is to be added */
     bool initial;               /* sets the parameters to the buffer: the holder of the initialise lease only */
     float *parameters;          /* not NULL: push and pull in one round trip. Filled like lg_pull does, with values that
                                  * have this push in them; the client's until the push was waited for */

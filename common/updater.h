@@ -1,4 +1,5 @@
-/* Updaters: the optimizers that run on the shard. One file under common/updaters/ and one line in updater.def add one.
+/* Updaters: the optimizers that run on the shard, and in trainers that take local steps. One file under
+ * common/updaters/ and one line in updater.def add one.
  *
  * The shard decides scalars once per push and unit (`decide`: a pure function of the recorded decision), then applies
  * them in chunks of up to UPDATER_CHUNK elements with a kernel that uses + - * / sqrt and compares only. Where the
@@ -53,5 +54,8 @@ LG_MUST_CHECK enum lg_status updater_find(const char *name, const struct updater
 /* Reads "updater.kind" and "updater.*" of a job; unknown and out-of-range parameters are refused with place. */
 LG_MUST_CHECK enum lg_status updater_configure(struct config *job, const struct updater **updater,
                                                double values[UPDATER_PARAMS_MAX], struct lg_error *error);
+/* The same for "local.updater.kind" and "local.updater.*": what trainers use that take local steps. */
+LG_MUST_CHECK enum lg_status updater_configure_local(struct config *job, const struct updater **updater,
+                                                     double values[UPDATER_PARAMS_MAX], struct lg_error *error);
 
 #endif

@@ -20,7 +20,8 @@ static enum lg_status check_keys(struct trainer *trainer, struct lg_error *error
     const struct option_table *tables[] = {&job_table, trainer->model->kind->options, trainer->dataset->kind->options};
     const char *prefixes[] = {"", "model.", "dataset."};
     for (size_t i = 0; i < spec->count; i++)
-        if (begins(spec->entries[i].key, "updater.") || begins(spec->entries[i].key, "staleness."))
+        if (begins(spec->entries[i].key, "updater.") || begins(spec->entries[i].key, "local.updater.") ||
+            begins(spec->entries[i].key, "staleness."))
             spec->entries[i].used = true;
     return option_check_unused(spec, tables, prefixes, 3, error);
 }

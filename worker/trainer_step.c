@@ -22,7 +22,15 @@ enum lg_status trainer_step_init(struct trainer *trainer, struct lg_error *error
     trainer->offsets[0] = 0;
     for (size_t i = 0; i < model->tensor_count; i++)
         trainer->offsets[i + 1] = trainer->offsets[i] + tensor_elements(&model->tensors[i]);
-    return LG_OK;
+    if (trainer->job.local_steps == 1)
+        return LG_OK;
+    if (!trainer->device->host_memory)
+        return lg_fail(error, LG_UNSUPPORTED,
+                       "local steps are taken in the host's memory, and %s has its own: leave "
+                       "train.local_steps at 1, or train on device cpu",
+                       trainer->device->name);
+    return local_steps_init(&trainer->local, trainer->handover->spec, &trainer->job, model->tensors,
+                            model->tensor_count, error);
 }
 
 enum lg_status trainer_step_join(struct trainer *trainer, struct lg_error *error) {
@@ -31,6 +39,7 @@ enum lg_status trainer_step_join(struct trainer *trainer, struct lg_error *error
 
 void trainer_step_deinit(struct trainer *trainer) {
     trainer_buffers_deinit(&trainer->buffers);
+    local_steps_deinit(&trainer->local);
     free(trainer->offsets);
     free(trainer->indices);
     batch_deinit(&trainer->batch);
@@ -161,23 +170,29 @@ static bool brings_parameters(const struct trainer *trainer) {
     return strcmp(trainer->job.push_pull, "yes") == 0 || strcmp(lg_client_transport(trainer->client), "tcp") == 0;
 }
 
-/* Backward pass and push in one: tensors go out while earlier layers are still being computed. */
-static enum lg_status backward_and_push(struct trainer *trainer, const struct lg_lease *lease,
-                                        struct sample_range range, struct lg_error *error) {
-    const struct model *model = trainer->model;
-    struct announcement announcement = {trainer, LG_OK, error};
-    trainer_buffers_turn(&trainer->buffers);
-    const struct lg_push push = {
+static struct lg_push push_of(const struct trainer *trainer, const struct lg_lease *lease, struct sample_range range,
+                              uint32_t local_steps) {
+    return (struct lg_push){
         .samples = range.end - range.first,
         .lease = lease->lease,
         .fence = lease->fence,
         .epoch = lease->epoch,
         .first = range.first,
         .end = range.end,
-        .local_steps = 1,
+        .local_steps = local_steps,
+        .delta = trainer->job.local_steps > 1,
         .computed_from = trainer->buffers.parameters,
         .parameters = brings_parameters(trainer) ? trainer->buffers.ahead : NULL,
     };
+}
+
+/* Backward pass and push in one: tensors go out while earlier layers are still being computed. */
+static enum lg_status backward_and_push(struct trainer *trainer, const struct lg_lease *lease,
+                                        struct sample_range range, struct lg_error *error) {
+    const struct model *model = trainer->model;
+    struct announcement announcement = {trainer, LG_OK, error};
+    trainer_buffers_turn(&trainer->buffers);
+    const struct lg_push push = push_of(trainer, lease, range, 1);
     enum lg_status status = lg_push_start(trainer->client, &push, trainer->buffers.gradients, error);
     if (status != LG_OK)
         return status;
@@ -256,6 +271,83 @@ static enum lg_status train_step(struct trainer *trainer, const struct lg_lease 
     return status;
 }
 
+/* ---- a round of local steps */
+
+static void clip_gradients(struct trainer *trainer) {
+    float *gradients = trainer->buffers.gradients;
+    const uint64_t *offsets = trainer->offsets;
+    if (trainer->clip == CLIP_GLOBAL)
+        clip_to_norm(gradients, trainer->model->elements, trainer->job.clip_norm);
+    for (size_t i = 0; trainer->clip == CLIP_TENSOR && i < trainer->model->tensor_count; i++)
+        clip_to_norm(gradients + offsets[i], offsets[i + 1] - offsets[i], trainer->job.clip_norm);
+}
+
+static enum lg_status local_backward(struct trainer *trainer, struct lg_error *error) {
+    uint64_t start_ns = meter_clock_ns();
+    enum lg_status status = model_backward(trainer->model, NULL, NULL, error);
+    if (status == LG_OK) {
+        clip_gradients(trainer);
+        local_steps_take(&trainer->local, trainer->buffers.gradients);
+    }
+    trainer->backward_ns = meter_clock_ns() - start_ns;
+    trainer->meter.numbers.compute_ns += trainer->backward_ns;
+    return status;
+}
+
+/* One batch of a round. The first comes with fresh parameters, from which the trainer's own copy starts. */
+static enum lg_status local_step(struct trainer *trainer, const struct lg_lease *lease, struct sample_range range,
+                                 bool first, struct lg_error *error) {
+    struct model_result result = {0};
+    uint64_t start_ns = meter_clock_ns();
+    enum lg_status status = first ? read_batch_and_parameters(trainer, lease->epoch, range, error)
+                                  : read_batch(trainer, lease->epoch, range, error);
+    if (status == LG_OK && first) {
+        local_steps_begin(&trainer->local, trainer->buffers.parameters);
+        model_use_parameters(trainer->model, trainer->local.parameters);
+        trainer_buffers_turn(&trainer->buffers);
+    }
+    if (status == LG_OK)
+        status = forward(trainer, &result, error);
+    if (status == LG_OK)
+        status = check_loss(trainer, &result, lease->epoch, range, error);
+    if (status == LG_OK)
+        status = local_backward(trainer, error);
+    meter_add_step(&trainer->meter, range.end - range.first, result.predictions, result.loss_sum, result.correct,
+                   meter_clock_ns() - start_ns);
+    meter_tick(&trainer->meter, trainer->client);
+    return status;
+}
+
+static enum lg_status push_round(struct trainer *trainer, const struct lg_lease *lease, struct sample_range range,
+                                 uint32_t steps, struct lg_error *error) {
+    local_steps_result(&trainer->local, trainer->buffers.parameters, trainer->buffers.gradients);
+    const struct lg_push push = push_of(trainer, lease, range, steps);
+    enum lg_status status = lg_push_start(trainer->client, &push, trainer->buffers.gradients, error);
+    if (status != LG_OK)
+        return status;
+    trainer->flying[trainer->flying_count++] = range;
+    if (push.parameters)
+        trainer->ahead = AHEAD_PUSHED;
+    lg_push_ready(trainer->client, 0, trainer->model->tensor_count);
+    return LG_OK;
+}
+
+static enum lg_status train_round(struct trainer *trainer, const struct lg_lease *lease, struct sample_range range,
+                                  struct lg_error *error) {
+    const uint64_t batch = (uint64_t)trainer->job.batch;
+    enum lg_status status = LG_OK;
+    uint32_t steps = 0;
+    for (uint64_t at = range.first; status == LG_OK && at < range.end; at += batch, steps++) {
+        const struct sample_range part = {at, at + batch < range.end ? at + batch : range.end};
+        status = local_step(trainer, lease, part, steps == 0, error);
+    }
+    if (status == LG_OK)
+        status = push_round(trainer, lease, range, steps, error);
+    if (status == LG_OK && trainer->ahead == AHEAD_NOTHING && trainer->ranges.count > 0)
+        status = start_pull(trainer, error);
+    return status;
+}
+
 enum lg_status trainer_train(struct trainer *trainer, const struct lg_lease *lease, bool *whole,
                              struct lg_error *error) {
     struct sample_range range;
@@ -263,8 +355,9 @@ enum lg_status trainer_train(struct trainer *trainer, const struct lg_lease *lea
     enum lg_status status =
         range_queue_put(&trainer->ranges, lease->first, lease->end, lease->cuts, lease->cut_count, error);
     while (status == LG_OK && !trainer_stop_asked()) {
-        if (range_queue_take(&trainer->ranges, (uint64_t)trainer->job.batch, &range))
-            status = train_step(trainer, lease, range, error);
+        if (range_queue_take(&trainer->ranges, (uint64_t)(trainer->job.batch * trainer->job.local_steps), &range))
+            status = trainer->job.local_steps > 1 ? train_round(trainer, lease, range, error)
+                                                  : train_step(trainer, lease, range, error);
         else if (trainer->flying_count > 0) /* may bring pieces back */
             status = settle(trainer, error);
         else

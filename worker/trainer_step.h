@@ -6,6 +6,7 @@
 #include "client/lagoon.h"
 #include "common/math/permutation.h"
 #include "worker/dataset.h"
+#include "worker/local_steps.h"
 #include "worker/model.h"
 #include "worker/trainer_buffers.h"
 #include "worker/trainer_clip.h"
@@ -32,8 +33,9 @@ struct trainer {
     struct meter meter;
 
     struct trainer_buffers buffers;
-    uint64_t *offsets; /* [tensors + 1]: first element of each */
-    uint64_t *indices; /* [batch_max]: samples of the batch being read */
+    struct local_steps local; /* empty where job.local_steps is 1 */
+    uint64_t *offsets;        /* [tensors + 1]: first element of each */
+    uint64_t *indices;        /* [batch_max]: samples of the batch being read */
     struct batch batch;
     struct permutation order; /* of `order_epoch` */
     uint64_t order_epoch;

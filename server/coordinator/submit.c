@@ -31,6 +31,8 @@ static enum lg_status configure(struct config *spec, struct job *job, struct lg_
     double updater_values[UPDATER_PARAMS_MAX], policy_values[POLICY_PARAMS_MAX];
     enum lg_status status = job_configure(spec, &job->config, error);
     if (status == LG_OK)
+        status = updater_configure_local(spec, &updater, updater_values, error);
+    if (status == LG_OK)
         status = updater_configure(spec, &updater, updater_values, error);
     if (status == LG_OK)
         status = policy_configure(spec, &policy, policy_values, error);

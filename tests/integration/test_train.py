@@ -42,6 +42,20 @@ class Train(unittest.TestCase):
             self.assertEqual(sum(len(values) for _, values in tensors.values()), 7850)
             self.assertTrue(any(value != 0 for _, values in tensors.values() for value in values))
 
+    def test_local_steps(self):
+        """Trainers step on their own and push how far they came: a fifth of the pushes, every sample once."""
+        with Cluster(shards=2, workers=2) as cluster:
+            job = cluster.submit(**{"model.kind": "mlp", "train.epochs": 3, "train.local_steps": 5, "train.batch": 32,
+                                    "local.updater.kind": "adamw", "local.lr": 0.002, "lr.base": 0.7,
+                                    "updater.kind": "delayed-nesterov", "updater.period": 2, "updater.beta": 0.3,
+                                    "staleness.policy": "constant", **GLYPHS})
+            document = cluster.wait(job)
+            self.assertEqual(document["state"], "finished")
+            self.assertGreater(document["accuracy"], 0.6)
+            check_exact(self, document, 4000)
+            steps = 3 * 4000 / 32
+            self.assertLess(max(shard["pushes"] for shard in document["shards"]), steps / 3)
+
     def test_start_from_a_file(self):
         with Cluster(shards=2, workers=1) as cluster:
             keys = {"model.kind": "mlp", "train.epochs": 1, "updater.kind": "adam", "lr.base": 0.001, **GLYPHS}

@@ -35,6 +35,21 @@ START_TEST(an_empty_job_has_defaults) {
 }
 END_TEST
 
+START_TEST(local_steps_stand_alone) {
+    struct job_config job;
+    struct lg_error error = {0};
+    ck_assert_int_eq(read_job("train: {local_steps: 20}\nlocal: {lr: 0.5, updater: {kind: adamw}}\n", &job, &error),
+                     LG_OK);
+    ck_assert_int_eq(job.local_steps, 20);
+    ck_assert(job.local_rate == 0.5);
+    ck_assert_int_eq(read_job("train: {local_steps: 20, pipeline: 2}\n", &job, &error), LG_INVALID);
+    ck_assert_ptr_nonnull(strstr(error.message, "job.yaml:1"));
+    ck_assert_int_eq(read_job("\nlocal: {lr: 0.5}\n", &job, &error), LG_INVALID);
+    ck_assert_ptr_nonnull(strstr(error.message, "job.yaml:2"));
+    ck_assert_ptr_nonnull(strstr(error.message, "set train.local_steps"));
+}
+END_TEST
+
 START_TEST(every_shared_key_reaches_its_field) {
     static const char *const text = "name: night-run.2\n"
                                     "seed: 7\n"
@@ -123,6 +138,7 @@ int main(void) {
     TCase *tests = tcase_create("job");
     tcase_add_test(tests, an_empty_job_has_defaults);
     tcase_add_test(tests, every_shared_key_reaches_its_field);
+    tcase_add_test(tests, local_steps_stand_alone);
     tcase_add_test(tests, keys_of_registries_are_left_unused);
     tcase_add_loop_test(tests, bad_values_are_refused_with_their_place, 0, sizeof bad / sizeof *bad);
     suite_add_tcase(suite, tests);

@@ -111,7 +111,7 @@ enum lg_status lg_pull(struct lg_client *client, float *parameters, struct lg_er
 static void apply(struct lg_client *client, const struct lg_push *push, const float *gradients) {
     double sum = 0;
     for (size_t i = 0; i < client->elements; i++) {
-        client->parameters[i] -= client->learning_rate * gradients[i];
+        client->parameters[i] -= push->delta ? -gradients[i] : client->learning_rate * gradients[i];
         sum += (double)gradients[i] * (double)gradients[i];
     }
     client->largest_norm = fmax(client->largest_norm, sqrt(sum));
@@ -306,6 +306,26 @@ static const char *told(void) {
     text[count > 0 ? count : 0] = '\0';
     return text;
 }
+
+/* Plain local steps whose results are added make what the same steps on a shard make. */
+START_TEST(local_steps_lead_where_steps_lead) {
+    const struct lg_lease leases[] = {initialise, train(0, 0, 2048), train(0, 2048, 4000), evaluate};
+    double loss[2];
+    for (int i = 0; i < 2; i++) {
+        memset(&fake, 0, sizeof fake);
+        fake.learning_rate = 0.01F; /* as local.lr */
+        fake.tcp = _i == 1;
+        script(leases, 4);
+        ck_assert_int_eq(run(i == 1 ? "train.local_steps" : NULL, "5"), TRAINER_EXIT_DONE);
+        ck_assert_uint_eq(fake.pushes, i == 1 ? 13 + 13 : 64 + 61); /* of 160 samples, the last ones of fewer */
+        ck_assert_uint_eq(fake.steps, 125);
+        for (size_t at = 0; at < 4000; at++)
+            ck_assert_uint_eq(fake.applied[0][at], 1);
+        loss[i] = fake.loss;
+    }
+    ck_assert_double_eq_tol(loss[0], loss[1], 1e-4);
+}
+END_TEST
 
 START_TEST(learns_and_evaluates) {
     const struct lg_lease leases[] = {initialise, evaluate, train(0, 0, 2048), train(0, 2048, 4096), evaluate};
@@ -558,6 +578,7 @@ int main(void) {
     tcase_set_timeout(tests, 20);
     tcase_add_checked_fixture(tests, setup, NULL);
     tcase_add_loop_test(tests, learns_and_evaluates, 0, 2);
+    tcase_add_loop_test(tests, local_steps_lead_where_steps_lead, 0, 2);
     tcase_add_loop_test(tests, the_next_pull_is_asked_for_before_the_push_is_waited_for, 0, 2);
     tcase_add_loop_test(tests, pushes_bring_the_next_steps_parameters, 0, 2);
     tcase_add_test(tests, a_deeper_pipeline_asks_before_it_computes_and_waits_a_step_later);
