@@ -134,9 +134,9 @@ static void push_fill(struct lg_client *client, struct push_call *call, const st
                                                .samples = push->samples}
                          : (struct wire_cover){.samples = push->samples};
     call->spec = (struct session_push){.clock = ++client->clock,
-                                       .kind = push->initial           ? WIRE_PUSH_KIND_INITIAL
-                                               : push->delta           ? WIRE_PUSH_KIND_DELTA
-                                                                       : WIRE_PUSH_KIND_GRADIENT,
+                                       .kind = push->initial ? WIRE_PUSH_KIND_INITIAL
+                                               : push->delta ? WIRE_PUSH_KIND_DELTA
+                                                             : WIRE_PUSH_KIND_GRADIENT,
                                        .samples = push->samples,
                                        .local_steps = push->local_steps > 1 ? push->local_steps : 1,
                                        .covers = &call->cover,
