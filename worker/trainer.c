@@ -92,13 +92,18 @@ static enum lg_status join(struct trainer *trainer, struct lg_error *error) {
 
 /* ---- working */
 
+/* Waiting for the rest of an epoch counts as communication. Waiting for the job to begin, for an epoch that others
+ * finish or evaluate, or for its end does not: there is no work then, however fast anything travels. */
 static enum lg_status next_lease(struct trainer *trainer, struct lg_lease *lease, struct lg_error *error) {
+    const struct lg_lease before = *lease;
     uint64_t start_ns = meter_clock_ns();
     meter_tick(&trainer->meter, trainer->client);
     trainer_stop_idle(true);
     enum lg_status status = lg_lease_next(trainer->client, lease, error);
     trainer_stop_idle(false);
-    trainer->meter.numbers.communication_ns += meter_clock_ns() - start_ns;
+    if (before.kind == LG_LEASE_TRAIN && lease->kind == LG_LEASE_TRAIN && before.epoch == lease->epoch &&
+        before.lease != 0)
+        trainer->meter.numbers.communication_ns += meter_clock_ns() - start_ns;
     return status;
 }
 

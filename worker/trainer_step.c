@@ -419,9 +419,9 @@ enum lg_status trainer_evaluate(struct trainer *trainer, const struct lg_lease *
     struct model_result sums = {0};
     if (limit > 0 && limit < samples)
         samples = limit;
-    enum lg_status status = start_pull(trainer, error);
+    enum lg_status status = lg_pull(trainer->client, trainer->buffers.ahead, error);
     if (status == LG_OK)
-        status = take_parameters(trainer, error);
+        status = trainer_buffers_adopt(&trainer->buffers, error);
     for (; status == LG_OK && at < samples && !trainer_stop_asked(); at += batch) {
         uint64_t count = samples - at < batch ? samples - at : batch;
         status = evaluate_batch(trainer, lease->epoch, at, (uint32_t)count, &sums, error);
