@@ -25,9 +25,12 @@ static const struct {
     {"update kernel momentum in a shard over the same loop alone", "shard.momentum", "limit.kernel.momentum", false,
      0.9},
     {"update kernel adam in a shard over the same loop alone", "shard.adam", "limit.kernel.adam", false, 0.9},
-    {"the same for sgd, looking for NaN and infinity too", "shard.sgd.validated", "limit.kernel.sgd", false, 0},
-    {"the same for momentum", "shard.momentum.validated", "limit.kernel.momentum", false, 0},
-    {"the same for adam", "shard.adam.validated", "limit.kernel.adam", false, 0},
+    {"update kernel sgd in a shard that looks for NaN and infinity too", "shard.sgd.validated", "limit.kernel.sgd",
+     false, 0},
+    {"update kernel momentum in a shard that looks for NaN and infinity too", "shard.momentum.validated",
+     "limit.kernel.momentum", false, 0},
+    {"update kernel adam in a shard that looks for NaN and infinity too", "shard.adam.validated", "limit.kernel.adam",
+     false, 0},
     {"round trip of a 64-byte push over the bare ZeroMQ round trip, p50", "tcp.roundtrip.p50",
      "limit.zmq.roundtrip.p50", true, 1.2},
     {"int8 push of 64 MiB on tcp: effective GB/s over f32", "tcp.push.SIZE.int8", "tcp.push.SIZE.f32", false, 1.8},
@@ -35,6 +38,7 @@ static const struct {
      1.2},
     {"communication share of the step on shm, 2 workers, MLP of 10 M parameters, batch 32",
      "training.shm.pipeline1.share", "", true, 0.15},
+    {"communication share of the step on shm with train.pipeline 2", "training.shm.pipeline2.share", "", true, 0},
 };
 
 enum { BARS = sizeof bars / sizeof *bars };
