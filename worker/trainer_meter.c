@@ -12,10 +12,18 @@
 
 enum { SMOOTH_STEPS = 50 }; /* the averages reach back about so many steps */
 
-uint64_t meter_clock_ns(void) {
+static uint64_t read_clock(clockid_t clock) {
     struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
+    clock_gettime(clock, &now);
     return (uint64_t)now.tv_sec * SECOND_NS + (uint64_t)now.tv_nsec;
+}
+
+uint64_t meter_clock_ns(void) {
+    return read_clock(CLOCK_MONOTONIC);
+}
+
+uint64_t meter_cpu_ns(void) {
+    return read_clock(CLOCK_THREAD_CPUTIME_ID);
 }
 
 void meter_init(struct meter *meter, int fd) {

@@ -29,6 +29,8 @@ struct meter {
 };
 
 uint64_t meter_clock_ns(void);
+/* Processor time of the calling thread. */
+uint64_t meter_cpu_ns(void);
 void meter_init(struct meter *meter, int fd);
 /* Tells the agent at once; `state` is one word. */
 void meter_set_state(struct meter *meter, const char *state);

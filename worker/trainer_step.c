@@ -199,7 +199,7 @@ static enum lg_status backward_and_push(struct trainer *trainer, const struct lg
     trainer->flying[trainer->flying_count++] = range;
     if (push.parameters)
         trainer->ahead = AHEAD_PUSHED;
-    uint64_t start_ns = meter_clock_ns();
+    uint64_t start_ns = meter_clock_ns(), start_cpu_ns = meter_cpu_ns();
     status = model_backward(trainer->model, on_gradients, &announcement, error);
     if (status == LG_OK)
         status = announcement.status;
@@ -207,14 +207,15 @@ static enum lg_status backward_and_push(struct trainer *trainer, const struct lg
         clip_to_norm(trainer->buffers.gradients, model->elements, trainer->job.clip_norm);
         lg_push_ready(trainer->client, 0, model->tensor_count);
     }
-    trainer->backward_ns = meter_clock_ns() - start_ns;
-    trainer->meter.numbers.compute_ns += trainer->backward_ns;
+    trainer->backward_cpu_ns = meter_cpu_ns() - start_cpu_ns;
+    trainer->meter.numbers.compute_ns += meter_clock_ns() - start_ns;
     return status;
 }
 
-/* Plays a machine that is `slowdown` times as slow: the time goes by between pull and push, as it would there. */
-static void slow_down(struct trainer *trainer, uint64_t forward_ns) {
-    double extra = trainer->handover->slowdown - 1, compute_ns = (double)(forward_ns + trainer->backward_ns);
+/* Plays a machine that is `slowdown` times as slow: the time goes by between pull and push, as it would there. Counted
+ * from processor time, so that waiting for a core is not made longer too. */
+static void slow_down(struct trainer *trainer, uint64_t forward_cpu_ns) {
+    double extra = trainer->handover->slowdown - 1, compute_ns = (double)(forward_cpu_ns + trainer->backward_cpu_ns);
     if (extra <= 0)
         return;
     uint64_t start_ns = meter_clock_ns();
@@ -223,11 +224,10 @@ static void slow_down(struct trainer *trainer, uint64_t forward_ns) {
 }
 
 static enum lg_status forward(struct trainer *trainer, struct model_result *result, struct lg_error *error) {
-    uint64_t start_ns = meter_clock_ns();
+    uint64_t start_ns = meter_clock_ns(), start_cpu_ns = meter_cpu_ns();
     enum lg_status status = model_forward(trainer->model, &trainer->batch, result, error);
-    uint64_t forward_ns = meter_clock_ns() - start_ns;
-    trainer->meter.numbers.compute_ns += forward_ns;
-    slow_down(trainer, forward_ns);
+    trainer->meter.numbers.compute_ns += meter_clock_ns() - start_ns;
+    slow_down(trainer, meter_cpu_ns() - start_cpu_ns);
     return status;
 }
 
@@ -283,14 +283,14 @@ static void clip_gradients(struct trainer *trainer) {
 }
 
 static enum lg_status local_backward(struct trainer *trainer, struct lg_error *error) {
-    uint64_t start_ns = meter_clock_ns();
+    uint64_t start_ns = meter_clock_ns(), start_cpu_ns = meter_cpu_ns();
     enum lg_status status = model_backward(trainer->model, NULL, NULL, error);
     if (status == LG_OK) {
         clip_gradients(trainer);
         local_steps_take(&trainer->local, trainer->buffers.gradients);
     }
-    trainer->backward_ns = meter_clock_ns() - start_ns;
-    trainer->meter.numbers.compute_ns += trainer->backward_ns;
+    trainer->backward_cpu_ns = meter_cpu_ns() - start_cpu_ns;
+    trainer->meter.numbers.compute_ns += meter_clock_ns() - start_ns;
     return status;
 }
 

@@ -45,7 +45,7 @@ struct trainer {
     enum ahead ahead;
     struct sample_range flying[LG_GRADIENT_BUFFERS]; /* pushes that were not waited for, the oldest first */
     size_t flying_count;
-    uint64_t backward_ns; /* of the last step */
+    uint64_t backward_cpu_ns; /* processor time of the last step's backward pass */
 };
 
 /* Allocates what steps need, for a trainer whose dataset, device and model are open. */
