@@ -98,6 +98,7 @@ void worker_spawn(struct world *world) {
                                     .shard_count = world->shard_count,
                                     .window = world->window,
                                     .part_bytes = world->part_bytes,
+                                    .mode = world->mode,
                                     .reply_timeout_ms = REPLY_TIMEOUT_MS};
     struct session_sink sink = {.context = worker, .send = worker_send, .reopen = worker_reopen};
     struct lg_error error = {0};
@@ -162,7 +163,7 @@ static bool open_push(struct worker *worker, struct flying *flying, enum wire_pu
                                 .gradients = flying->gradients};
     if (kind == WIRE_PUSH_KIND_GRADIENT) {
         flying->buffer = free_buffer(worker);
-        flying->brings = sim_chance(&world->net, 500);
+        flying->brings = sim_chance(&world->net, 500) && !world_has(world, CONSISTENCY_READS);
         push.computed_from = worker->parameters[worker->buffer];
         push.parameters = flying->brings ? worker->parameters[flying->buffer] : NULL;
         memcpy(flying->seen, world->oracle.state_count, sizeof flying->seen);
@@ -274,15 +275,25 @@ static void settle(struct worker *worker, struct flying *flying) {
         return;
     }
     worker->settled++;
+    world->summary->skipped += result.skipped;
+    if (world_has(world, CONSISTENCY_ROUNDS) && result.staleness_max > 0 && !result.dropped &&
+        result.units_repeated == 0 && result.cut_count == 0)
+        world_fail(world, "a push of worker %u is %llu behind its round", worker->index,
+                   (unsigned long long)result.staleness_max);
+    if (result.dropped && !world_has(world, CONSISTENCY_TICKETS))
+        world_fail(world, "a push of worker %u was dropped", worker->index);
     if (result.cut_count > 0)
         world->summary->cuts++;
     if (result.cut_count > 0 && world->bug != WORLD_BUG_CUTS_IGNORED)
         split(worker, flying->range, result.cuts, result.cut_count);
     /* who is alone, and computes from what its last push did, is never behind */
-    if (world->first_workers == 1 && world->summary->evictions == 0 && !worker->draws_last && result.staleness_max > 0)
+    if (world->first_workers == 1 && world->summary->evictions == 0 && !worker->draws_last &&
+        result.staleness_max > 0 &&
+        !world_has(world, CONSISTENCY_GATHERS)) /* there a group may end with a push whose first parts brought values */
         world_fail(world, "the only worker's push is %llu behind", (unsigned long long)result.staleness_max);
     if (flying->brings)
-        take_values(worker, flying, result.cut_count == 0 && result.units_repeated == 0);
+        take_values(worker, flying,
+                    result.cut_count == 0 && result.units_repeated == 0 && !world_has(world, CONSISTENCY_GATHERS));
 }
 
 /* ---- the loop */
@@ -302,6 +313,10 @@ static void next_batch(struct worker *worker) {
         world_slice_done(world, worker);
     if (!worker->has_slice && world->initialised && world_take_slice(world, worker))
         split(worker, worker->slice.range, worker->slice.cuts, worker->slice.cut_count);
+    if (worker->has_slice)
+        session_work(worker->session);
+    else if (!anything_flies(worker))
+        session_rest(worker->session, sim_chance(&world->net, 300), world->net.now_ns);
     if (worker->piece_count > 0 && free_flying(worker) && (worker->draws_last || !anything_flies(worker)))
         begin_pull(worker);
 }

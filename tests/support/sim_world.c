@@ -49,8 +49,22 @@ static void shard_decides(void *context, const struct shard_decision *decision, 
 }
 
 static void shard_start(struct world *world, uint32_t slot) {
-    static const struct wire_pair spec[] = {
-        {"name", "world"}, {"updater.kind", "sgd"}, {"lr.base", "1"}, {"staleness.policy", "constant"}};
+    char number[24], most[24];
+    struct wire_pair spec[7] = {{"name", "world"},
+                                {"updater.kind", "sgd"},
+                                {"lr.base", "1"},
+                                {"staleness.policy", "constant"},
+                                {"consistency.mode", world->mode->name}};
+    size_t spec_count = 5;
+    snprintf(number, sizeof number, "%llu",
+             (unsigned long long)(world_has(world, CONSISTENCY_TAKES_BOUND) ? world->gate_bound : world->gate_pushes));
+    snprintf(most, sizeof most, "%llu", (unsigned long long)(2 * world->gate_bound));
+    if (world_has(world, CONSISTENCY_TAKES_BOUND))
+        spec[spec_count++] = (struct wire_pair){"consistency.bound", number};
+    if (world_has(world, CONSISTENCY_TAKES_BOUND_MOST))
+        spec[spec_count++] = (struct wire_pair){"consistency.bound_most", most};
+    if (world_has(world, CONSISTENCY_TAKES_PUSHES))
+        spec[spec_count++] = (struct wire_pair){"consistency.pushes", number};
     struct shard_config config = {.index = slot,
                                   .credit_bytes = 64 << 20,
                                   .session_credit_bytes = 1 << 20,
@@ -69,7 +83,7 @@ static void shard_start(struct world *world, uint32_t slot) {
                                              .map_version = WORLD_MAP,
                                              .train_samples = world->leased ? world->samples : 0,
                                              .spec = spec,
-                                             .spec_count = sizeof spec / sizeof *spec},
+                                             .spec_count = spec_count},
                                 .tensors = world->tensors,
                                 .tensor_count = world->unit_count,
                                 .placement = world->placement,
@@ -102,6 +116,14 @@ static void lie_about_first(struct world *world, struct wire_message *pull, stru
     pull->units = units;
 }
 
+/* Answers in the shard's place that the round asked for has begun. */
+static void let_read(struct world *world, uint64_t route, const struct wire_message *gate) {
+    struct wire_message reply = {.kind = WIRE_GATE_REPLY,
+                                 .request = gate->request,
+                                 .gate_reply = {.tag = gate->gate.tag, .round = gate->gate.round}};
+    shard_says(world, route, &reply, NULL, 0);
+}
+
 static void shard_takes(struct world *world, uint64_t route, struct wire_message *message) {
     struct wire_unit units[WIRE_PAYLOAD_FRAMES_MAX];
     struct wire_cover covers[4];
@@ -118,6 +140,10 @@ static void shard_takes(struct world *world, uint64_t route, struct wire_message
         memcpy(covers, message->push.covers, message->push.cover_count * sizeof *covers);
         covers[0].seq = message->push.seq;
         message->push.covers = covers;
+    }
+    if (world->bug == WORLD_BUG_HASTY_READ && message->kind == WIRE_GATE && sim_chance(&world->net, 100)) {
+        let_read(world, route, message);
+        return;
     }
     if (world->bug == WORLD_BUG_STALE_PULL && message->kind == WIRE_PULL)
         lie_about_first(world, message, units);
@@ -216,13 +242,17 @@ static void take_over(struct world *world, struct worker *worker) {
     }
 }
 
-static void close_session(struct world *world, struct worker *worker, uint32_t slot) {
+static void end_session(struct world *world, const struct worker *worker, uint32_t slot) {
     struct wire_message close = {
         .kind = WIRE_SESSION_CLOSE,
         .session_close = {
             .job = WORLD_JOB, .shard = slot, .session = 100 + worker->index, .incarnation = 1, .reason = "evicted"}};
     world->answering = slot;
     shard_receive(world->shards[slot], &(struct shard_input){.route = SHARD_ROUTE_CONTROL, .message = &close});
+}
+
+static void close_session(struct world *world, struct worker *worker, uint32_t slot) {
+    end_session(world, worker, slot);
     if (--worker->closes_left > 0)
         return;
     world->evicting--;
@@ -241,6 +271,18 @@ static void choose_weather(struct sim_weather *weather, struct random *random) {
     *weather = kinds[random_below(random, sizeof kinds / sizeof *kinds)];
     weather->delay_least_ns = WORLD_MS / 20;
     weather->delay_most_ns = WORLD_MS / 10 + (int64_t)random_below(random, 20 * (uint64_t)WORLD_MS);
+}
+
+/* Apart from the rest, so that a seed means the same job in every mode. */
+static void choose_mode(struct world *world) {
+    struct random random;
+    random_init_stream(&random, world->seed, 2);
+    world->gate_bound = random_below(&random, 4);
+    world->gate_pushes = 1 + random_below(&random, 4);
+    if (world_has(world, CONSISTENCY_GATHERS)) {
+        world->leased = true;
+        world->evictions_left = (uint32_t)random_below(&random, 4);
+    }
 }
 
 /* Unleased worlds have nothing but the records to keep a push from counting twice, so nobody is evicted there. */
@@ -338,11 +380,14 @@ static void world_finish(struct world *world) {
             world_step(world, &event);
         sim_done(&event);
     }
+    for (uint32_t i = 0; i < world->worker_count; i++)
+        for (uint32_t slot = 0; slot < world->shard_count; slot++)
+            end_session(world, &world->workers[i], slot);
     if (!world_failed(world))
         oracle_check_end(world);
 }
 
-bool world_run(uint64_t seed, enum world_bug bug, struct world_summary *summary) {
+bool world_run(uint64_t seed, const struct consistency *mode, enum world_bug bug, struct world_summary *summary) {
     struct world *world = calloc(1, sizeof *world);
     struct sim_weather weather;
     struct random random;
@@ -353,10 +398,12 @@ bool world_run(uint64_t seed, enum world_bug bug, struct world_summary *summary)
     random_init_stream(&random, seed, 1);
     choose_weather(&weather, &random);
     world->bug = bug;
+    world->mode = mode;
     world->seed = seed;
     world->summary = summary;
     sim_net_init(&world->net, seed, &weather);
     choose_job(world);
+    choose_mode(world);
     world_start(world);
     while (!world_failed(world) && !world->done && sim_next(&world->net, &event)) {
         if (world->net.now_ns > LIMIT_NS)

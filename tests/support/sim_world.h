@@ -8,6 +8,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "client/consistency.h"
+
 /* Faults put in on purpose, to see that the simulation finds them. */
 enum world_bug {
     WORLD_BUG_NONE,
@@ -16,16 +18,18 @@ enum world_bug {
     WORLD_BUG_CUTS_IGNORED,  /* a trainer takes a batch that straddles marks for done */
     WORLD_BUG_GREATEST_MARK, /* a slice taken over resumes where the shard that is farthest stands */
     WORLD_BUG_STALE_PULL,    /* a shard leaves out a unit that has changed */
+    WORLD_BUG_HASTY_READ,    /* a shard lets everybody read at once (modes with rounds) */
     WORLD_BUG_COUNT
 };
 
 struct world_summary {
-    char failure[256]; /* "": everything held */
+    char failure[256];         /* "": everything held */
+    uint64_t commits, skipped; /* groups of pushes applied; pushes without a ticket */
     uint64_t messages, lost, repeated, connections_cut, pushes, pulls, evictions, taken_over, cuts, reopened;
     int64_t virtual_ns;
 };
 
 /* Runs one world from its seed; true when everything held. */
-bool world_run(uint64_t seed, enum world_bug bug, struct world_summary *summary);
+bool world_run(uint64_t seed, const struct consistency *mode, enum world_bug bug, struct world_summary *summary);
 
 #endif

@@ -15,7 +15,9 @@ enum {
     WORLD_ELEMENTS = WORLD_UNITS * WORLD_UNIT_ELEMENTS,
     WORLD_BUFFERS = 5, /* one more than a session remembers */
     WORLD_SLICES = 256,
+    WORLD_SAMPLES = 68,
     WORLD_CUTS = 64,
+    WORLD_ROUNDS = 512,
     WORLD_JOB = 2,
     WORLD_MAP = 7,
     WORLD_EPOCH = 1,
@@ -86,10 +88,17 @@ struct oracle {
     uint64_t *states[WORLD_UNITS]; /* hash of every state a unit has been in, in order */
     size_t state_count[WORLD_UNITS], state_capacity[WORLD_UNITS];
     uint64_t counter[WORLD_SHARDS];
+    /* of modes that gather pushes */
+    float sums[WORLD_ELEMENTS];
+    double samples[WORLD_UNITS];
+    uint8_t taken[WORLD_UNITS][WORLD_SAMPLES];   /* how often a sample went into a unit */
+    uint64_t pushes[WORLD_SHARDS][WORLD_ROUNDS]; /* which pushes went into a round: a sum of hashes */
 };
 
 struct world {
     enum world_bug bug;
+    const struct consistency *mode;
+    uint64_t gate_bound, gate_pushes;
     uint64_t seed;
     struct sim_net net;
     struct world_summary *summary;
@@ -115,6 +124,9 @@ struct world {
     struct oracle oracle;
 };
 
+static inline bool world_has(const struct world *world, unsigned flags) {
+    return consistency_has(world->mode, flags);
+}
 void world_fail(struct world *world, const char *format, ...) LG_PRINTF(2, 3);
 static inline bool world_failed(const struct world *world) {
     return world->summary->failure[0] != '\0';
@@ -142,6 +154,7 @@ void oracle_decide(struct world *world, const struct shard_decision *decision, c
  * them; with `moved`, after them. */
 void oracle_check_pull(struct world *world, const struct worker *worker, unsigned buffer, const size_t *seen,
                        bool moved);
+/* After all sessions have ended. */
 void oracle_check_end(struct world *world);
 
 #endif
