@@ -1,6 +1,7 @@
 #include "bench/group.h"
 
 #include <assert.h>
+#include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -167,9 +168,24 @@ static enum lg_status open_stations(struct group *group, struct omissions *omiss
     return status;
 }
 
+/* The calling process and those that it forks from now on stay on the core where it is. */
+static void stay_here(cpu_set_t *before) {
+    cpu_set_t here;
+    int core = sched_getcpu();
+    CPU_ZERO(&here);
+    CPU_SET((size_t)(core < 0 ? 0 : core), &here);
+    (void)sched_getaffinity(0, sizeof *before, before);
+    (void)sched_setaffinity(0, sizeof here, &here);
+}
+
 enum lg_status group_run(struct group *group, const struct probe_plan *plan, struct figures *figures,
                          struct omissions *omissions, struct lg_error *error) {
+    cpu_set_t before;
+    if (group->one_core)
+        stay_here(&before);
     enum lg_status status = open_stations(group, omissions, error);
+    if (group->one_core) /* its processes are there */
+        (void)sched_setaffinity(0, sizeof before, &before);
     if (status == LG_OK)
         status = probes_run(group->probes, group->probe_count, plan, figures, error);
     for (size_t i = group->station_count; i-- > 0;)
