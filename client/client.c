@@ -119,14 +119,15 @@ static void stop_thread(struct lg_client *client, const char *reason) {
 
 static void client_free(struct lg_client *client) {
     struct client_io *io = &client->io;
-    session_free(io->session);
     free(io->shards);
     wire_arena_free(io->coordinator_arena);
     wire_arena_free(io->shard_arena);
     net_message_clear(&io->in);
     net_message_clear(&io->out);
     if (client->zmq)
-        zmq_ctx_term(client->zmq); /* waits for its threads: nothing of the caller's buffers is lent after it */
+        zmq_ctx_term(
+            client->zmq); /* waits for its threads: nothing of the caller's or the session's buffers is lent after it */
+    session_free(io->session);
     if (client->wake_fd >= 0)
         close(client->wake_fd);
     if (client->ready_fd >= 0)

@@ -222,8 +222,10 @@ static bool push_mark(struct lg_client *client, size_t first_tensor, size_t coun
 void lg_push_ready(struct lg_client *client, size_t first_tensor, size_t count) {
     pthread_mutex_lock(&client->mutex);
     bool tell = push_mark(client, first_tensor, count);
+    if (tell && client->encodes)
+        client_delegate(client); /* encoding takes time, which the caller has better use for */
     pthread_mutex_unlock(&client->mutex);
-    if (tell)
+    if (tell && !client->encodes)
         client_nudge(client);
 }
 
@@ -289,6 +291,14 @@ enum lg_status lg_push(struct lg_client *client, const struct lg_push *push, con
     (void)push_mark(client, 0, client->tensor_count);
     pthread_mutex_unlock(&client->mutex);
     return lg_push_wait(client, result, error);
+}
+
+float *lg_client_residual(struct lg_client *client, uint64_t *elements) {
+    *elements = 0;
+    pthread_mutex_lock(&client->drive);
+    float *residual = client->io.session ? session_residual(client->io.session, elements) : NULL;
+    pthread_mutex_unlock(&client->drive);
+    return residual;
 }
 
 const uint64_t *lg_push_cuts(const struct lg_client *client, size_t *count) {

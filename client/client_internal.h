@@ -189,6 +189,7 @@ struct lg_client {
     size_t tensor_count;
     struct config *spec;
     const struct consistency *mode; /* of the job; async for whoever does not train */
+    bool encodes;                   /* gradients, before they are sent */
     /* the caller's thread only */
     struct lease_record current;
     uint64_t clock, push_order;

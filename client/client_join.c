@@ -1,5 +1,6 @@
 /* From an accepting JOIN_REPLY to a session: copies what outlives the message and makes the links to the shards. */
 #include "client/client_internal.h"
+#include "client/job.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -90,6 +91,10 @@ enum lg_status client_join_accept(struct lg_client *client, const struct wire_me
                        "consistency.mode \"%s\" is not known here: the job was made by a newer "
                        "lagoon; update this one",
                        mode);
+    struct job_codecs codecs;
+    status = job_codecs(client->spec, &codecs, error);
+    if (status != LG_OK)
+        return status;
     struct session_config config = {.session = reply->session,
                                     .incarnation = reply->incarnation,
                                     .token = reply->token,
@@ -103,7 +108,15 @@ enum lg_status client_join_accept(struct lg_client *client, const struct wire_me
                                     .window = WINDOW,
                                     .part_bytes = part_bytes(client, reply),
                                     .mode = client->mode,
-                                    .reply_timeout_ms = SHARD_REPLY_MS};
+                                    .reply_timeout_ms = SHARD_REPLY_MS,
+                                    .push_codec = codecs.push,
+                                    .pull_codec = trains ? codecs.pull : NULL,
+                                    .pull_delta = trains && codecs.pull_delta,
+                                    .topk = codecs.topk,
+                                    .isa = isa_detect()};
+    client->encodes = !codecs.push->exact;
+    if (client->encodes && trains && !codecs.pull->exact)
+        client->options.no_shared_memory = true; /* there is nothing that would go through it */
     struct session_sink sink = {.context = client,
                                 .send = client_send,
                                 .reopen = client_reopen,

@@ -28,9 +28,24 @@ static void give_back_gradients(void *data, void *hint) {
         (void)eventfd_write(wake_fd, 1);
 }
 
+/* Or from what the session has encoded, and keeps while there are loans of it. */
+static void *lend_encoded(void *encoded, size_t at) {
+    (void)at;
+    atomic_fetch_add_explicit(&((struct session_encoded *)encoded)->loans, 1, memory_order_relaxed);
+    return encoded;
+}
+
+static void give_back_encoded(void *data, void *hint) {
+    (void)data;
+    atomic_fetch_sub_explicit(&((struct session_encoded *)hint)->loans, 1, memory_order_release);
+}
+
 static enum lg_status add_push(struct lg_client *client, const struct wire_message *message, struct net_message *out) {
     size_t index = client->io.clocks[1] == message->push.clock;
+    struct session_encoded *encoded = session_encoded(client->io.session);
     struct wire_net_lender lender = {&client->shared.pushes[index], lend_gradients, give_back_gradients};
+    if (encoded)
+        lender = (struct wire_net_lender){encoded, lend_encoded, give_back_encoded};
     return wire_net_add_lent(message, &lender, out);
 }
 

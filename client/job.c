@@ -174,3 +174,17 @@ enum lg_status job_configure(struct config *config, struct job_config *job, stru
         status = check_local(config, job, error);
     return status;
 }
+
+enum lg_status job_codecs(struct config *spec, struct job_codecs *out, struct lg_error *error) {
+    struct job_config job;
+    enum lg_status status = option_apply(&job_table, "", spec, &job, error);
+    if (status == LG_OK)
+        status = check_pull(spec, &job, error);
+    if (status == LG_OK)
+        status = codec_find(job.push_codec, &out->push, error);
+    if (status == LG_OK)
+        status = codec_find(job.pull_codec, &out->pull, error);
+    out->pull_delta = job.pull_delta;
+    out->topk = job.topk;
+    return status;
+}

@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "client/consistency.h"
+#include "common/codec.h"
 #include "common/config.h"
 #include "common/option.h"
 
@@ -47,6 +48,15 @@ struct job_config {
 };
 
 extern const struct option_table job_table;
+
+/* How a job's gradients and parameters travel. */
+struct job_codecs {
+    const struct codec *push, *pull;
+    bool pull_delta;
+    double topk;
+};
+/* Of a specification as shards and trainers get it, with defaults for what it leaves out. */
+LG_MUST_CHECK enum lg_status job_codecs(struct config *spec, struct job_codecs *out, struct lg_error *error);
 
 /* Reads and checks the shared keys; leaves model.*, dataset.*, updater.*, staleness.* to their registries. */
 LG_MUST_CHECK enum lg_status job_configure(struct config *config, struct job_config *job, struct lg_error *error);

@@ -13,7 +13,9 @@
  * the client's own keeps the connections, resends and beats. No callback ever runs on it. Calls on one client come from
  * one thread at a time. Every blocking call has a deadline (options.timeout_ms, renewed while there is progress) and
  * says what it waited for. Buffers are the caller's. When the coordinator ends the session (evicted, cancelled), every
- * call returns LG_FENCED or LG_CANCELLED with the reason. */
+ * call returns LG_FENCED or LG_CANCELLED with the reason.
+ *
+ * Gradients and parameters travel in the codecs that the job names; the buffers here are always f32. */
 #ifndef LAGOON_H
 #define LAGOON_H
 
@@ -111,6 +113,11 @@ LG_MUST_CHECK enum lg_status lg_push_start(struct lg_client *client, const struc
 void lg_push_ready(struct lg_client *client, size_t first_tensor, size_t count);
 LG_MUST_CHECK enum lg_status lg_push_wait(struct lg_client *client, struct lg_push_result *result,
                                           struct lg_error *error);
+/* What the job's push codec has kept back of the gradients pushed so far, to send it later: flat, tensor-table order;
+ * NULL where it keeps nothing back. A part of what a trainer saves: one that goes on where another has left off copies
+ * that one's in here. The client's memory, valid until close; not to be looked at while a push is under way. */
+float *lg_client_residual(struct lg_client *client, uint64_t *elements);
+
 /* The cuts of the last push waited for; borrowed until the next call. */
 const uint64_t *lg_push_cuts(const struct lg_client *client, size_t *count);
 

@@ -31,19 +31,26 @@ static void runs_append(struct parts *parts, struct parts_slot *slot, struct par
     part->run_count = slot->run_count - part->first_run;
 }
 
+static bool takes_values(const struct parts *parts, const struct parts_plan *plan, const struct parts_slot *slot,
+                         uint32_t at) {
+    return plan->tensors[parts->blocks.blocks[slot->units[at].unit].tensor].update != TENSOR_UPDATE_GRADIENT;
+}
+
 /* From the last unit backwards, as many as a message takes. */
-static void plan_push(struct parts *parts, struct parts_slot *slot) {
+static void plan_push(struct parts *parts, const struct parts_plan *plan, struct parts_slot *slot) {
     for (uint32_t end = slot->unit_count; end > 0;) {
         uint32_t first = end - 1, bytes = unit_bytes(slot, first), runs = 1;
+        bool values = takes_values(parts, plan, slot, first);
         while (first > 0 && end - first < WIRE_UNITS_MAX && bytes + unit_bytes(slot, first - 1) <= parts->part_bytes) {
-            bool joins = joins_previous(parts, slot, first);
-            if (!joins && runs == WIRE_PAYLOAD_FRAMES_MAX)
+            bool joins = joins_previous(parts, slot, first), values_too = takes_values(parts, plan, slot, first - 1);
+            if ((!joins && runs == WIRE_PAYLOAD_FRAMES_MAX) || (plan->values_apart && values_too != values))
                 break;
+            values = values || values_too;
             runs += !joins;
             bytes += unit_bytes(slot, --first);
         }
         struct part *part = &slot->push[slot->push_count++];
-        *part = (struct part){.first_unit = first, .unit_count = end - first, .bytes = bytes};
+        *part = (struct part){.first_unit = first, .unit_count = end - first, .bytes = bytes, .takes_values = values};
         runs_append(parts, slot, part);
         end = first;
     }
@@ -79,26 +86,24 @@ static enum lg_status slots_init(struct parts *parts, const uint16_t *placement,
     return LG_OK;
 }
 
-enum lg_status parts_init(struct parts *parts, const struct tensor_spec *tensors, size_t tensor_count,
-                          const uint16_t *placement, size_t placement_count, uint32_t slot_count, uint32_t part_bytes,
-                          struct lg_error *error) {
-    *parts = (struct parts){.slot_count = slot_count,
-                            .part_bytes = part_bytes ? part_bytes : WIRE_PART_BYTES,
-                            .tensor_count = tensor_count};
-    enum lg_status status = block_table_init(&parts->blocks, tensors, tensor_count, error);
+enum lg_status parts_init(struct parts *parts, const struct parts_plan *plan, struct lg_error *error) {
+    *parts = (struct parts){.slot_count = plan->slot_count,
+                            .part_bytes = plan->part_bytes ? plan->part_bytes : WIRE_PART_BYTES,
+                            .tensor_count = plan->tensor_count};
+    enum lg_status status = block_table_init(&parts->blocks, plan->tensors, plan->tensor_count, error);
     if (status != LG_OK)
         return status;
-    if (parts->blocks.count != placement_count || slot_count == 0) {
+    if (parts->blocks.count != plan->placement_count || plan->slot_count == 0) {
         status = lg_fail(error, LG_INVALID, "a placement of %zu units on %u shards does not fit a job of %u units",
-                         placement_count, slot_count, parts->blocks.count);
+                         plan->placement_count, plan->slot_count, parts->blocks.count);
         goto out;
     }
-    parts->elements = tensor_total_elements(tensors, tensor_count);
-    parts->slots = calloc(slot_count, sizeof *parts->slots);
-    status = parts->slots ? slots_init(parts, placement, error)
-                          : lg_fail(error, LG_NO_MEMORY, "no memory for the part plan of %u shards", slot_count);
-    for (uint32_t i = 0; status == LG_OK && i < slot_count; i++) {
-        plan_push(parts, &parts->slots[i]);
+    parts->elements = tensor_total_elements(plan->tensors, plan->tensor_count);
+    parts->slots = calloc(plan->slot_count, sizeof *parts->slots);
+    status = parts->slots ? slots_init(parts, plan->placement, error)
+                          : lg_fail(error, LG_NO_MEMORY, "no memory for the part plan of %u shards", plan->slot_count);
+    for (uint32_t i = 0; status == LG_OK && i < plan->slot_count; i++) {
+        plan_push(parts, plan, &parts->slots[i]);
         plan_pull(parts, &parts->slots[i]);
     }
 out:

@@ -10,7 +10,8 @@
 struct part {
     uint32_t first_unit, unit_count; /* in parts_slot.units */
     uint32_t first_run, run_count;   /* in parts_slot.runs; pushes only */
-    uint32_t bytes;                  /* payload */
+    uint32_t bytes;                  /* payload, as f32 */
+    bool takes_values;               /* pushes: some tensor in it is assigned or averaged */
 };
 
 /* One payload frame: elements of the flat array that lie one behind the other. */
@@ -39,10 +40,16 @@ struct parts {
     uint64_t elements; /* of the flat array */
 };
 
-/* `placement` holds a slot below `slot_count` for every unit of the table; part_bytes 0: WIRE_PART_BYTES. */
-LG_MUST_CHECK enum lg_status parts_init(struct parts *parts, const struct tensor_spec *tensors, size_t tensor_count,
-                                        const uint16_t *placement, size_t placement_count, uint32_t slot_count,
-                                        uint32_t part_bytes, struct lg_error *error);
+struct parts_plan {
+    const struct tensor_spec *tensors;
+    size_t tensor_count;
+    const uint16_t *placement; /* per unit of the table: a slot below slot_count */
+    size_t placement_count;
+    uint32_t slot_count;
+    uint32_t part_bytes; /* 0: WIRE_PART_BYTES */
+    bool values_apart;   /* tensors that are assigned or averaged share no push part with others */
+};
+LG_MUST_CHECK enum lg_status parts_init(struct parts *parts, const struct parts_plan *plan, struct lg_error *error);
 void parts_deinit(struct parts *parts);
 
 #endif

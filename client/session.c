@@ -30,8 +30,18 @@ enum lg_status session_new(const struct session_config *config, const struct ses
     session->config.placement = NULL;
     session->sink = *sink;
     session->seq_floor = session->seq_next = 1;
-    status = parts_init(&session->parts, config->tensors, config->tensor_count, config->placement,
-                        config->placement_count, config->shard_count, config->part_bytes, error);
+    if (!session->config.push_codec)
+        session->config.push_codec = codec_plain();
+    if (!session->config.pull_codec)
+        session->config.pull_codec = codec_plain();
+    const struct parts_plan plan = {.tensors = config->tensors,
+                                    .tensor_count = config->tensor_count,
+                                    .placement = config->placement,
+                                    .placement_count = config->placement_count,
+                                    .slot_count = config->shard_count,
+                                    .part_bytes = config->part_bytes,
+                                    .values_apart = session->config.push_codec->changes_only};
+    status = parts_init(&session->parts, &plan, error);
     if (status == LG_OK) {
         session->slots = calloc(config->shard_count, sizeof *session->slots);
         session->ring = calloc(config->window, sizeof *session->ring);
@@ -40,6 +50,8 @@ enum lg_status session_new(const struct session_config *config, const struct ses
     }
     if (status == LG_OK)
         status = session_values_init(session, error);
+    if (status == LG_OK)
+        status = session_codec_init(session, error);
     if (status == LG_OK)
         status = session_push_init(session, error);
     if (status == LG_OK)
@@ -58,6 +70,7 @@ enum lg_status session_new(const struct session_config *config, const struct ses
 void session_free(struct session *session) {
     if (!session)
         return;
+    session_codec_deinit(session);
     session_push_deinit(session);
     session_pull_deinit(session);
     session_gate_deinit(session);

@@ -8,8 +8,11 @@
 #ifndef LAGOON_CLIENT_SESSION_H
 #define LAGOON_CLIENT_SESSION_H
 
+#include <stdatomic.h>
+
 #include "client/consistency.h"
 #include "common/block.h"
+#include "common/codec.h"
 #include "proto/local.h"
 #include "proto/wire.h"
 
@@ -29,12 +32,26 @@ struct session_config {
     uint32_t part_bytes;            /* payload of one part; 0: WIRE_PART_BYTES; a larger unit is a part of its own */
     const struct consistency *mode; /* NULL: async, and for sessions that only pull */
     int64_t reply_timeout_ms;       /* no answer to anything in flight for so long: reopen that connection */
+    const struct codec *push_codec, *pull_codec; /* NULL: plain f32 */
+    bool pull_delta;                             /* pulls bring differences, in pull_codec */
+    double topk;                                 /* share of the elements that codec topk sends */
+    enum isa isa;                                /* for encoding and decoding */
+};
+
+/* A part in the push's codec. It belongs to the session, which keeps it until the part is settled, and is not used anew
+ * while the transport has loans of it. */
+struct session_encoded {
+    struct session_encoded *next; /* unused ones */
+    struct session_encoded *made; /* all */
+    uint8_t *data;
+    size_t bytes;
+    atomic_uint loans;
 };
 
 struct session_sink {
     void *context;
-    /* Sends one message to a shard slot; payload points into the caller's gradient buffer. Returns false when the
-     * transport cannot take it now: the session offers it again after session_writable. */
+    /* Sends one message to a shard slot; payload points into the caller's gradient buffer, or is session_encoded.
+     * Returns false when the transport cannot take it now: the session offers it again after session_writable. */
     bool (*send)(void *context, uint32_t slot, const struct wire_message *message);
     /* Close the connection to the slot, open a new one and call session_connected (later, not from in here). */
     void (*reopen)(void *context, uint32_t slot, const char *why);
@@ -118,6 +135,12 @@ void session_work(struct session *session);
 bool session_at_rest(const struct session *session);
 /* A pull waits until other workers have done something. */
 bool session_parked(const struct session *session);
+/* What the payload of the push that is being sent lies in, for the transport to count its loans; NULL: in the caller's
+ * gradients. */
+struct session_encoded *session_encoded(const struct session *session);
+/* What the push codec has kept back of gradients so far, flat; NULL where it keeps nothing. Changes while pushes are
+ * unsettled; at other times the caller may change it, to go on where another session has left off. */
+float *session_residual(struct session *session, uint64_t *elements);
 
 /* LG_OK, or the reason why the session is over (fenced, cancelled). */
 LG_MUST_CHECK enum lg_status session_status(const struct session *session, struct lg_error *error);

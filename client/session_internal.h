@@ -37,6 +37,7 @@ struct slot {
     uint64_t hello_version;  /* the job's version at the last hello */
     uint64_t pulled_version; /* the least version of the last completed pull */
     bool pulled;
+    float rate;        /* learning rate that the shard applied last; 0: not known */
     char trouble[120]; /* why it is not ready, for session_describe */
 };
 
@@ -44,9 +45,10 @@ enum push_part_state { PUSH_PART_NEW, PUSH_PART_SENT, PUSH_PART_AGAIN, PUSH_PART
 struct push_part {
     uint64_t seq; /* 0: none yet */
     enum push_part_state state;
-    uint32_t flight_bytes; /* sent: what it takes of the credit */
-    bool asks;             /* for values in its answer; else they are read in place, where any are wanted */
-    bool unread;           /* that did not work out: ask */
+    uint32_t flight_bytes;           /* sent: what it takes of the credit */
+    bool asks;                       /* for values in its answer; else they are read in place, where any are wanted */
+    bool unread;                     /* that did not work out: ask */
+    struct session_encoded *encoded; /* NULL: not yet, or it goes as plain f32 */
 };
 
 /* A push's share of one slot. */
@@ -67,6 +69,7 @@ struct push {
     struct session_push spec;  /* covers point to `covers` */
     struct wire_cover *covers; /* [WIRE_COVERS_MAX] */
     struct held *held;         /* of spec.parameters; NULL: no values are wanted */
+    const struct codec *codec; /* see session_codec_of */
     bool *ready;               /* [tensor_count] */
     size_t unready;            /* tensors; 0: closed */
     uint32_t unsettled;        /* parts, over all slots */
@@ -143,6 +146,17 @@ struct pull {
     struct lg_error failure;
 };
 
+/* Encoding of pushes. */
+struct encoder {
+    float *residual;                /* [elements] NULL: the codec keeps nothing back */
+    float **rates;                  /* [shard_count][push_count] learning rates that the parts' residuals are for */
+    uint32_t **bytes_max;           /* [shard_count][push_count] of the parts, encoded */
+    size_t room;                    /* bytes of every buffer */
+    struct session_encoded *unused; /* those used last first: they are in cache */
+    struct session_encoded *all;
+    struct session_encoded *sending; /* the message at hand; NULL: it is plain */
+};
+
 struct session {
     struct session_config config; /* tensors and placement are not kept */
     struct session_sink sink;
@@ -153,6 +167,9 @@ struct session {
     struct push *open; /* not all tensors ready; NULL: none */
     struct pull pull;
     struct held held[SESSION_BUFFERS];
+    float *mirror;             /* [elements] pull_delta: what the shards know that the session holds */
+    uint64_t *mirror_versions; /* [unit count] 0: nothing, or not known */
+    struct encoder encoder;
     struct flight *ring; /* [config.window] */
     uint64_t seq_floor, seq_next;
     uint64_t serial; /* for tags, hellos, tickets and uses of buffers */
@@ -222,6 +239,18 @@ void session_pull_lost(struct session *session, uint32_t slot);
 void session_pull_answer(struct session *session, uint32_t slot, const struct wire_message *message, int64_t now_ns);
 void session_pull_refused(struct session *session, uint32_t slot, const struct wire_error *refusal, int64_t now_ns);
 
+/* session_codec.c: pushes in the job's codec, from buffers that are used again and again. */
+LG_MUST_CHECK enum lg_status session_codec_init(struct session *session, struct lg_error *error);
+void session_codec_deinit(struct session *session);
+/* The codec that a part of the push goes in. */
+const struct codec *session_codec_of(const struct push *push, const struct part *part);
+/* Payload bytes of the part in its codec, at most. */
+uint32_t session_codec_bytes(const struct session *session, const struct push *push, uint32_t slot, uint32_t part);
+/* Encodes the part, once; false: no memory. */
+bool session_encode(struct session *session, struct push *push, uint32_t slot, uint32_t part);
+/* The part is settled and was applied with `weight` (0: not at all): what the codec keeps back changes accordingly. */
+void session_encoded_settle(struct session *session, struct push *push, uint32_t slot, uint32_t part, float weight);
+
 /* session_values.c: what buffers contain. */
 LG_MUST_CHECK enum lg_status session_values_init(struct session *session, struct lg_error *error);
 void session_values_deinit(struct session *session);
@@ -237,8 +266,9 @@ void session_held_settle(struct session *session, struct held *held, uint32_t sl
 /* The part's units with the versions held, in session->table. */
 const struct wire_unit *session_held_table(struct session *session, const struct held *held, uint32_t slot,
                                            const struct part *part);
-/* Copies the values of a reply into `target`, the flat array of `held`: some of the part's units, in its order. What it
- * leaves out must be held already. False: it does not fit what was asked for; then nothing of the part counts as held.
+/* Decodes the values of a reply into `target`, the flat array of `held`: some of the part's units, in its order. What
+ * it leaves out must be held already. False: it does not fit what was asked for; then nothing of the part counts as
+ * held.
  */
 bool session_values_take(struct session *session, struct held *held, float *target, uint32_t slot,
                          const struct part *part, const struct wire_message *message);

@@ -46,7 +46,10 @@ static bool part_ask(struct session *session, uint32_t slot_index, uint32_t inde
                                             .incarnation = session->config.incarnation,
                                             .job = session->config.job,
                                             .map_version = session->config.map_version,
-                                            .tag = state->tag},
+                                            .tag = state->tag,
+                                            .dtype = (enum wire_dtype)session->config.pull_codec->dtype,
+                                            .codec = session->config.pull_codec->number,
+                                            .delta = session->config.pull_delta},
                                    .units = session_held_table(session, session->pull.held, slot_index, part),
                                    .unit_count = part->unit_count};
     return session_send(session, slot_index, &message, now_ns);
@@ -144,8 +147,7 @@ void session_pull_answer(struct session *session, uint32_t slot_index, const str
         return;
     const struct parts_slot *plan = &session->parts.slots[slot_index];
     const struct part *part = &plan->pull[state - slot->parts];
-    if (reply->dtype != WIRE_DTYPE_F32 || reply->codec != 0 ||
-        !session_values_take(session, session->pull.held, session->pull.target, slot_index, part, message)) {
+    if (!session_values_take(session, session->pull.held, session->pull.target, slot_index, part, message)) {
         session_drop(session, slot_index, "sent a pull reply that does not fit the request", now_ns);
         return;
     }

@@ -91,8 +91,14 @@ static void covers_fill(struct session *session, const struct push *push, uint64
     }
 }
 
-static size_t frames_fill(struct session *session, const struct push *push, uint32_t slot_index,
-                          const struct part *part) {
+/* The part's payload: of its codec, or stretches of the caller's array. */
+static size_t frames_fill(struct session *session, const struct push *push, uint32_t slot_index, uint32_t index) {
+    const struct part *part = &session->parts.slots[slot_index].push[index];
+    const struct session_encoded *encoded = push->slots[slot_index].parts[index].encoded;
+    if (encoded) {
+        session->frames[0] = (struct wire_bytes){encoded->data, encoded->bytes};
+        return 1;
+    }
     const struct part_run *runs = &session->parts.slots[slot_index].runs[part->first_run];
     for (uint32_t i = 0; i < part->run_count; i++)
         session->frames[i] =
@@ -113,11 +119,13 @@ static bool is_skipped(const struct push *push) {
 
 /* What a part takes of the credit: its gradients, and the values that come back. */
 static uint32_t flight_bytes(const struct session *session, const struct push *push, uint32_t slot_index,
-                             const struct push_part *part, const struct part *shape) {
+                             uint32_t index) {
     const struct session_sink *sink = &session->sink;
-    bool in_place = sink->local_gradients && sink->local_gradients(sink->context, slot_index, push->spec.gradients);
-    uint32_t values = part_asks(session, push, slot_index, part) ? shape->bytes : 0;
-    return in_place || is_skipped(push) ? values : shape->bytes + values;
+    const struct part *shape = &session->parts.slots[slot_index].push[index];
+    bool in_place = session_codec_of(push, shape)->exact && sink->local_gradients &&
+                    sink->local_gradients(sink->context, slot_index, push->spec.gradients);
+    uint32_t payload = in_place || is_skipped(push) ? 0 : session_codec_bytes(session, push, slot_index, index);
+    return payload + (part_asks(session, push, slot_index, &push->slots[slot_index].parts[index]) ? shape->bytes : 0);
 }
 
 /* A base is fixed when the push is opened; a session that never pulled counts from where it greeted the shard. */
@@ -133,7 +141,12 @@ static bool part_send(struct session *session, struct push *push, uint32_t slot_
     const struct parts_slot *plan = &session->parts.slots[slot_index];
     const struct part *part = &plan->push[index];
     struct push_slot *state = &push->slots[slot_index];
+    const struct codec *codec = session_codec_of(push, part), *pull = session->config.pull_codec;
     uint64_t seq = state->parts[index].seq;
+    if (!codec->exact && !session_encode(session, push, slot_index, index)) {
+        session_back_off(session, slot_index, "no memory to encode gradients", now_ns);
+        return false;
+    }
     bool asks = part_asks(session, push, slot_index, &state->parts[index]);
     state->parts[index].asks = asks;
     covers_fill(session, push, seq);
@@ -151,21 +164,28 @@ static bool part_send(struct session *session, struct push *push, uint32_t slot_
                  .part_count = plan->push_count,
                  .kind = push->spec.kind,
                  .sign = push->spec.kind == WIRE_PUSH_KIND_DELTA ? WIRE_SIGN_ADD : WIRE_SIGN_DESCEND,
-                 .dtype = WIRE_DTYPE_F32,
+                 .dtype = (enum wire_dtype)codec->dtype,
+                 .codec = codec->number,
                  .samples = push->spec.samples,
                  .local_steps = push->spec.local_steps,
                  .base = base_of(session, state, slot_index),
                  .round = push->round,
                  .pull = asks,
+                 .pull_dtype = asks ? (enum wire_dtype)pull->dtype : WIRE_DTYPE_F32,
+                 .pull_codec = asks ? pull->number : 0,
+                 .pull_delta = asks && session->config.pull_delta,
                  .read_bytes = session->slots[slot_index].read_bytes,
                  .covers = session->covers,
                  .cover_count = push->spec.cover_count},
         .units = asks ? session_held_table(session, push->held, slot_index, part) : &plan->units[part->first_unit],
         .unit_count = part->unit_count,
         .payload = session->frames,
-        .payload_count = is_skipped(push) ? 0 : frames_fill(session, push, slot_index, part),
+        .payload_count = is_skipped(push) ? 0 : frames_fill(session, push, slot_index, index),
     };
-    if (!session_send(session, slot_index, &message, now_ns))
+    session->encoder.sending = state->parts[index].encoded;
+    bool sent = session_send(session, slot_index, &message, now_ns);
+    session->encoder.sending = NULL;
+    if (!sent)
         return false;
     session->slots[slot_index].read_bytes = 0;
     return true;
@@ -184,7 +204,7 @@ static bool push_pump(struct session *session, struct push *push, uint32_t slot_
             continue;
         if (!part_ready(session, push, state, slot_index, shape))
             return true;
-        part->flight_bytes = flight_bytes(session, push, slot_index, part, shape);
+        part->flight_bytes = flight_bytes(session, push, slot_index, state->next);
         if (!session_credit_allows(&session->slots[slot_index], part->flight_bytes))
             return false;
         if (part->seq == 0 &&
@@ -288,8 +308,20 @@ static bool is_success(uint32_t status) {
     return status == LG_OK || status == LG_DUPLICATE || status == LG_DROPPED;
 }
 
+/* What became of the gradients in a part. Where samples had been applied before to some of its units only, or only some
+ * straddle marks, the answer does not tell which: then the part counts as applied, and what those units would have
+ * taken of the residual is lost to it. */
+static float applied_weight(const struct wire_push_reply *reply) {
+    if (!is_success(reply->status) || reply->status == LG_DROPPED)
+        return 0;
+    return reply->units_applied > 0 ? reply->weight : 0;
+}
+
 static void part_settle(struct session *session, struct push *push, const struct flight *flight,
                         const struct wire_push_reply *reply) {
+    if (reply->rate > 0)
+        session->slots[flight->slot].rate = reply->rate;
+    session_encoded_settle(session, push, flight->slot, flight->part, applied_weight(reply));
     push->slots[flight->slot].parts[flight->part].state = PUSH_PART_SETTLED;
     push->unsettled--;
     seq_settle(session, reply->seq);
@@ -363,6 +395,7 @@ static void push_begin(struct session *session, struct push *push, const struct 
     else
         push->covers[0] = (struct wire_cover){.samples = spec->samples};
     push->spec.cover_count = spec->cover_count > 0 ? spec->cover_count : 1;
+    push->codec = session->config.push_codec;
     push->unready = session->parts.tensor_count;
     memset(push->ready, 0, push->unready * sizeof *push->ready);
     push->unsettled = 0;

@@ -53,14 +53,14 @@ size_t codec_index(const struct codec *codec) {
     return index;
 }
 
-void codec_take_back(const struct codec *codec, enum isa isa, const uint8_t *data, uint32_t elements,
+void codec_take_back(const struct codec *codec, enum isa isa, const uint8_t *data, uint32_t elements, float share,
                      const float *values, float *residual) {
     _Alignas(64) float scratch[CODEC_CHUNK];
     for (size_t first = 0; first < elements; first += CODEC_CHUNK) {
         const size_t n = elements - first < CODEC_CHUNK ? elements - first : CODEC_CHUNK;
         const float *decoded = codec->kernels[isa]->decode(data, elements, first, n, scratch);
         for (size_t i = 0; i < n; i++) {
-            const float back = residual[first + i] + (decoded[i] - values[first + i]);
+            const float back = residual[first + i] + share * (decoded[i] - values[first + i]);
             residual[first + i] = kernel_magnitude(back) < KERNEL_INFINITY ? back : residual[first + i];
         }
     }

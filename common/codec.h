@@ -73,9 +73,10 @@ const struct codec *codec_plain(void);
 /* Place in the registry, below CODEC_COUNT_MAX. */
 size_t codec_index(const struct codec *codec);
 
-/* Undoes a push that was not applied: residual += decoded - values, element by element, but for those where that is
- * not finite. */
-void codec_take_back(const struct codec *codec, enum isa isa, const uint8_t *data, uint32_t elements,
+/* Undoes `share` (0 to 1) of a push that was not applied, or with less weight: residual += share (decoded - values),
+ * element by element, but for those where that is not finite. With the weight s and a share of 1 - s, what was applied
+ * and what is left grow by s values together, as they would without a codec. */
+void codec_take_back(const struct codec *codec, enum isa isa, const uint8_t *data, uint32_t elements, float share,
                      const float *values, float *residual);
 /* target += decoded, element by element. */
 void codec_add(const struct codec *codec, enum isa isa, const uint8_t *data, uint32_t elements, float *target);

@@ -165,6 +165,7 @@ struct wire_push_reply {
     enum wire_dtype dtype;
     uint32_t codec;
     bool delta;
+    float rate;
 };
 struct wire_pull {
     uint64_t session;

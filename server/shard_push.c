@@ -305,6 +305,7 @@ static struct wire_push_reply part_record(struct shard *shard, struct push_part 
     struct wire_push_reply reply = {.status = LG_OK,
                                     .staleness = decision->staleness,
                                     .weight = decision->weight,
+                                    .rate = (float)decision->learning_rate,
                                     .version = job_version(part->job)};
     for (size_t i = 0; i < part->message->unit_count; i++) {
         if (part->outcomes[i] == DEDUP_DROPPED)

@@ -68,6 +68,12 @@ static size_t room_of(const struct reply_maker *maker, const struct unit *unit) 
     return (maker->form.codec->bytes_max(unit->elements, &maker->options) + sizeof(float) - 1) / sizeof(float);
 }
 
+/* True where the session was sent this version before. It is the same again then, with what a codec left out of it: so
+ * a version stands for the same values whichever of two answers arrives. */
+static bool was_sent(const struct reply_maker *maker, const struct unit *unit) {
+    return maker->shadow && shadow_version(maker->shadow, unit) == unit->version;
+}
+
 /* Writes one unit and lists it; the bytes written. */
 static size_t write_unit(struct reply_maker *maker, const struct unit *unit, uint8_t *out) {
     const enum isa isa = maker->shard->config.isa;
@@ -78,9 +84,10 @@ static size_t write_unit(struct reply_maker *maker, const struct unit *unit, uin
         maker->diverged = maker->diverged || bytes == 0;
         return bytes;
     }
-    if (maker->shadow)
+    if (maker->shadow && !was_sent(maker, unit))
         shadow_set(maker->shadow, unit);
-    return codec->kernels[isa]->encode(unit->values, NULL, unit->elements, &maker->options, out);
+    const float *values = was_sent(maker, unit) ? shadow_values(maker->shadow, unit) : unit->values;
+    return codec->kernels[isa]->encode(values, NULL, unit->elements, &maker->options, out);
 }
 
 /* Keeps the last few snapshots, so that readers who come soon share them. */
@@ -176,7 +183,8 @@ static bool add_next(struct reply_maker *maker) {
     if (count > 1)
         return add_gathered(maker, count, room);
     maker->next++;
-    return add_frame(maker, maker->form.delta ? make_snapshot(maker, unit) : share_snapshot(maker, unit));
+    bool alone = maker->form.delta || was_sent(maker, unit);
+    return add_frame(maker, alone ? make_snapshot(maker, unit) : share_snapshot(maker, unit));
 }
 
 void shard_release_values(struct shard *shard, size_t count) {

@@ -181,7 +181,7 @@ START_TEST(feedback_keeps_what_is_not_sent) {
                    "%s: element %u of %u: %.9g became %.9g and %.9g", codec->name, i, n, input, (double)got[i],
                    (double)residual[i]);
         }
-        codec_take_back(codec, isa_detect(), unit.data, n, values, residual);
+        codec_take_back(codec, isa_detect(), unit.data, n, 1, values, residual);
         for (uint32_t i = 0; i < n; i++)
             EXPECT(fabs((double)(residual[i] - before[i])) <=
                        1e-6 * (fabs((double)before[i]) + fabs((double)values[i]) + fabs((double)got[i])),
@@ -367,7 +367,7 @@ START_TEST(nan_and_infinities_are_seen_wherever_they_are) {
             for (int isa = 0; isa <= (int)isa_detect(); isa++)
                 ck_assert_msg(!codec->kernels[isa]->finite(unit.data, n), "%s hides %g at %u of %u", codec->name,
                               (double)values[at], at, n);
-            codec_take_back(codec, isa_detect(), unit.data, n, values, residual);
+            codec_take_back(codec, isa_detect(), unit.data, n, 1, values, residual);
             for (uint32_t i = 0; i < n; i++)
                 EXPECT(isfinite(residual[i]), "%s: residual %u", codec->name, (unsigned)i);
             free(unit.data);

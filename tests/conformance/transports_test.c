@@ -1,10 +1,12 @@
-/* Parameters have the same bits whichever way bytes travel: over tcp, ipc and shared memory, for every updater. */
+/* Parameters have the same bits whichever way bytes travel: over tcp, ipc and shared memory, for every updater, and in
+ * every codec. */
 #include <check.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "client/lagoon.h"
+#include "common/codec.h"
 #include "common/random.h"
 #include "common/updater.h"
 #include "tests/support/fake_cluster.h"
@@ -73,7 +75,8 @@ static void step(struct lg_client *client, int number, const float *gradients, f
         must(lg_pull_wait(client, &error), &error);
 }
 
-static float *train(enum fake_transport transport, const struct wire_pair *spec) {
+/* `shm`: shards on this host are read, or read, in place. */
+static float *train(enum fake_transport transport, const struct wire_pair *spec, const char *shm) {
     struct fake_cluster *cluster = fake_cluster_start_over(transport, spec);
     struct lg_client *client = open_client(cluster);
     float *buffers[] = {lg_gradient_buffer(client, 0), lg_gradient_buffer(client, 1)};
@@ -82,7 +85,7 @@ static float *train(enum fake_transport transport, const struct wire_pair *spec)
     struct random random;
     ck_assert(buffers[0] && buffers[1] && parameters);
     random_init(&random, 11);
-    wait_for_transport(client, names[transport]);
+    wait_for_transport(client, transport == FAKE_LOCAL ? shm : names[transport]);
     initialise(client, &random, buffers[0]);
     for (int i = 0; i < STEPS; i++) {
         draw(&random, buffers[i % 2]);
@@ -94,26 +97,57 @@ static float *train(enum fake_transport transport, const struct wire_pair *spec)
     return parameters;
 }
 
-START_TEST(bits_are_equal_over_tcp_ipc_and_shared_memory) {
-    size_t count;
-    const struct updater *const *all = updaters(&count);
-    const struct wire_pair spec[] = {{"updater.kind", all[_i]->name}, {"lr.base", "0.01"}, {NULL, NULL}};
-    float *tcp = train(FAKE_TCP, spec), *ipc = train(FAKE_IPC, spec), *shm = train(FAKE_LOCAL, spec);
+static void compare(const struct wire_pair *spec, const char *shared) {
+    float *tcp = train(FAKE_TCP, spec, shared), *ipc = train(FAKE_IPC, spec, shared);
+    float *shm = train(FAKE_LOCAL, spec, shared);
     ck_assert_int_eq(memcmp(tcp, ipc, FAKE_ELEMENTS * sizeof *tcp), 0);
     ck_assert_int_eq(memcmp(tcp, shm, FAKE_ELEMENTS * sizeof *tcp), 0);
     free(tcp);
     free(ipc);
     free(shm);
 }
+
+START_TEST(bits_are_equal_over_tcp_ipc_and_shared_memory) {
+    size_t count;
+    const struct updater *const *all = updaters(&count);
+    compare((const struct wire_pair[]){{"updater.kind", all[_i]->name}, {"lr.base", "0.01"}, {NULL, NULL}}, "shm");
+}
+END_TEST
+
+START_TEST(pushes_in_a_codec_give_the_same_bits) {
+    size_t count;
+    compare(
+        (const struct wire_pair[]){{"push.codec", codecs(&count)[_i]->name}, {"updater.kind", "adam"}, {NULL, NULL}},
+        "shm");
+}
+END_TEST
+
+/* Differences too, where they save something; shared memory serves what is left of plain f32. */
+START_TEST(pulls_in_a_codec_give_the_same_bits) {
+    size_t count;
+    const struct codec *codec = codecs(&count)[_i];
+    if (codec->exact)
+        return;
+    if (!codec->changes_only)
+        compare((const struct wire_pair[]){{"pull.codec", codec->name}, {NULL, NULL}}, "shm");
+    compare(
+        (const struct wire_pair[]){
+            {"push.codec", "int8"}, {"pull.codec", codec->name}, {"pull.delta", "true"}, {NULL, NULL}},
+        "tcp");
+}
 END_TEST
 
 int main(void) {
     size_t count;
     (void)updaters(&count);
+    size_t codec_count;
+    (void)codecs(&codec_count);
     Suite *suite = suite_create("transports");
     TCase *tests = tcase_create("transports");
     tcase_set_timeout(tests, 120);
     tcase_add_loop_test(tests, bits_are_equal_over_tcp_ipc_and_shared_memory, 0, (int)count);
+    tcase_add_loop_test(tests, pushes_in_a_codec_give_the_same_bits, 0, (int)codec_count);
+    tcase_add_loop_test(tests, pulls_in_a_codec_give_the_same_bits, 0, (int)codec_count);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

@@ -86,15 +86,21 @@ void oracle_decide(struct world *world, const struct shard_decision *decision, c
         commit(world);
     if (decision->kind == SHARD_DECISION_GATHER)
         note_round(world, decision, &push->push);
-    size_t frame = 0, at = 0;
-    for (size_t i = 0; push && push->payload_count > 0 && i < push->unit_count; i++) {
+    const struct codec *codec = NULL;
+    if (push && codec_of_wire(push->push.dtype, push->push.codec, &codec, NULL) != LG_OK)
+        abort();
+    size_t frame = 0, at = 0, bytes = 0;
+    for (size_t i = 0; push && push->payload_count > 0 && i < push->unit_count; i++, at += bytes) {
+        float payload[WORLD_UNIT_ELEMENTS] = {0};
         uint32_t unit = push->units[i].unit, elements = push->units[i].elements;
         if (at == push->payload[frame].bytes) {
             frame++;
             at = 0;
         }
-        const float *payload = (const float *)(const void *)((const char *)push->payload[frame].data + at);
-        at += elements * sizeof(float);
+        const uint8_t *data = (const uint8_t *)push->payload[frame].data + at;
+        if (codec->measure(data, push->payload[frame].bytes - at, elements, &bytes, NULL) != LG_OK)
+            abort();
+        codec_add(codec, ISA_BASE, data, elements, payload);
         if (!decision->unit_applied[i])
             continue;
         if (decision->kind == SHARD_DECISION_GATHER) {

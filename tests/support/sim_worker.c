@@ -99,6 +99,10 @@ void worker_spawn(struct world *world) {
                                     .window = world->window,
                                     .part_bytes = world->part_bytes,
                                     .mode = world->mode,
+                                    .push_codec = world->push_codec,
+                                    .pull_codec = world->pull_codec,
+                                    .pull_delta = world->pull_delta,
+                                    .topk = 1,
                                     .reply_timeout_ms = REPLY_TIMEOUT_MS};
     struct session_sink sink = {.context = worker, .send = worker_send, .reopen = worker_reopen};
     struct lg_error error = {0};

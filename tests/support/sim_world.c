@@ -50,12 +50,14 @@ static void shard_decides(void *context, const struct shard_decision *decision, 
 
 static void shard_start(struct world *world, uint32_t slot) {
     char number[24], most[24];
-    struct wire_pair spec[7] = {{"name", "world"},
+    struct wire_pair spec[9] = {{"name", "world"},
                                 {"updater.kind", "sgd"},
                                 {"lr.base", "1"},
                                 {"staleness.policy", "constant"},
-                                {"consistency.mode", world->mode->name}};
-    size_t spec_count = 5;
+                                {"consistency.mode", world->mode->name},
+                                {"pull.codec", world->pull_codec->name},
+                                {"pull.delta", world->pull_delta ? "true" : "false"}};
+    size_t spec_count = 7;
     snprintf(number, sizeof number, "%llu",
              (unsigned long long)(world_has(world, CONSISTENCY_TAKES_BOUND) ? world->gate_bound : world->gate_pushes));
     snprintf(most, sizeof most, "%llu", (unsigned long long)(2 * world->gate_bound));
@@ -310,6 +312,18 @@ static void choose_job(struct world *world) {
     }
 }
 
+/* Codecs that give every whole number below 2,048 back, so that the same final parameters are known: half the worlds
+ * have none. What the codec keeps back is nothing here, whatever becomes of a push. */
+static void choose_codecs(struct world *world) {
+    static const char *const pushed[] = {"f32", "f32", "f16", "topk"};
+    uint64_t draw = random_mix(world->seed, 3);
+    bool whole = !world_has(world, CONSISTENCY_GATHERS); /* means of gathered pushes are not */
+    if (codec_find(pushed[draw % 4], &world->push_codec, NULL) != LG_OK ||
+        codec_find(whole && draw >> 8 & 1 ? "f16" : "f32", &world->pull_codec, NULL) != LG_OK)
+        abort();
+    world->pull_delta = whole && (draw >> 8 & 3) == 3;
+}
+
 static void world_event(struct world *world, const struct sim_event *event) {
     switch ((enum world_event)event->what) {
     case WORLD_EVICT:
@@ -404,6 +418,7 @@ bool world_run(uint64_t seed, const struct consistency *mode, enum world_bug bug
     sim_net_init(&world->net, seed, &weather);
     choose_job(world);
     choose_mode(world);
+    choose_codecs(world);
     world_start(world);
     while (!world_failed(world) && !world->done && sim_next(&world->net, &event)) {
         if (world->net.now_ns > LIMIT_NS)

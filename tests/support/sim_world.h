@@ -1,7 +1,8 @@
 /* A small job in a simulated network: shards, sessions that train on it, a coordinator that leases samples and evicts.
  *
- * Gradients are whole numbers that depend on the samples alone, the updater is plain SGD with rate one, so the final
- * parameters are known beforehand: the initial values minus what every sample gives, each sample once. */
+ * Gradients are whole numbers that depend on the samples alone, the updater is plain SGD with rate one and codecs are
+ * exact for such numbers, so the final parameters are known beforehand: the initial values minus what every sample
+ * gives, each sample once. */
 #ifndef LAGOON_TESTS_SUPPORT_SIM_WORLD_H
 #define LAGOON_TESTS_SUPPORT_SIM_WORLD_H
 

@@ -116,6 +116,8 @@ struct world {
     bool hasty; /* the coordinator gives an evicted worker's whole slice away at once, unfenced and without marks */
     uint64_t samples, batch, slice_samples, small_credit;
     uint32_t window, part_bytes;
+    const struct codec *push_codec, *pull_codec; /* exact for what travels here */
+    bool pull_delta;
     struct slice queue[WORLD_SLICES];
     size_t queue_count;
     uint64_t leases, out; /* given, not done */

@@ -77,8 +77,13 @@ START_TEST(plans_cover_every_unit_once_within_the_limits) {
     size_t tensor_count = 1 + random_below(&random, TENSORS_MAX);
     size_t units = random_job(&random, tensor_count, slots);
     uint32_t part_bytes = random_below(&random, 2) ? 0 : 64 + (uint32_t)random_below(&random, 1 << 19);
-    ck_assert_msg(parts_init(&parts, tensors, tensor_count, placement, units, slots, part_bytes, &error) == LG_OK, "%s",
-                  error.message);
+    const struct parts_plan plan = {.tensors = tensors,
+                                    .tensor_count = tensor_count,
+                                    .placement = placement,
+                                    .placement_count = units,
+                                    .slot_count = slots,
+                                    .part_bytes = part_bytes};
+    ck_assert_msg(parts_init(&parts, &plan, &error) == LG_OK, "%s", error.message);
     for (uint32_t s = 0; s < slots; s++) { /* pushes: each part ends where the one before it begins */
         const struct parts_slot *slot = &parts.slots[s];
         for (uint32_t i = 0, end = slot->unit_count; i < slot->push_count; end = slot->push[i++].first_unit) {
@@ -105,7 +110,9 @@ START_TEST(a_job_in_one_piece_goes_in_full_parts) {
     tensors[0] = (struct tensor_spec){.name = "w", .rank = 1, .shape = {10 * BLOCK_ELEMENTS}, .lr_factor = 1};
     for (size_t i = 0; i < 10; i++)
         placement[i] = 0;
-    ck_assert_int_eq(parts_init(&parts, tensors, 1, placement, 10, 1, 0, NULL), LG_OK);
+    const struct parts_plan plan = {
+        .tensors = tensors, .tensor_count = 1, .placement = placement, .placement_count = 10, .slot_count = 1};
+    ck_assert_int_eq(parts_init(&parts, &plan, NULL), LG_OK);
     ck_assert_uint_eq(parts.slots[0].push_count, 3);
     ck_assert_uint_eq(parts.slots[0].push[0].bytes, WIRE_PART_BYTES);
     ck_assert_uint_eq(parts.slots[0].push[0].run_count, 1);
@@ -116,11 +123,37 @@ START_TEST(a_job_in_one_piece_goes_in_full_parts) {
 }
 END_TEST
 
+/* A tensor that takes values, between two that take gradients. */
+START_TEST(values_go_in_parts_of_their_own_where_that_is_asked_for) {
+    static const char *const names[] = {"a", "b", "c"};
+    struct parts parts;
+    for (size_t i = 0; i < 3; i++) {
+        tensors[i] = (struct tensor_spec){.rank = 1, .shape = {100}, .lr_factor = 1};
+        snprintf(tensors[i].name, sizeof tensors[i].name, "%s", names[i]);
+        placement[i] = 0;
+    }
+    tensors[1].update = TENSOR_UPDATE_AVERAGE;
+    struct parts_plan plan = {
+        .tensors = tensors, .tensor_count = 3, .placement = placement, .placement_count = 3, .slot_count = 1};
+    ck_assert_int_eq(parts_init(&parts, &plan, NULL), LG_OK);
+    ck_assert_uint_eq(parts.slots[0].push_count, 1);
+    ck_assert(parts.slots[0].push[0].takes_values);
+    parts_deinit(&parts);
+    plan.values_apart = true;
+    ck_assert_int_eq(parts_init(&parts, &plan, NULL), LG_OK);
+    ck_assert_uint_eq(parts.slots[0].push_count, 3);
+    for (uint32_t i = 0; i < 3; i++)
+        ck_assert(parts.slots[0].push[i].takes_values == (i == 1));
+    parts_deinit(&parts);
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("parts");
     TCase *tests = tcase_create("parts");
     tcase_add_loop_test(tests, plans_cover_every_unit_once_within_the_limits, 0, 60);
     tcase_add_test(tests, a_job_in_one_piece_goes_in_full_parts);
+    tcase_add_test(tests, values_go_in_parts_of_their_own_where_that_is_asked_for);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
