@@ -1,43 +1,124 @@
 /* lagoon sim: experiments on a simulated cluster. */
+#include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
+#include <string.h>
+#include <unistd.h>
 
 #include "cli/cli.h"
 #include "cli/job_file.h"
+#include "cli/table.h"
 #include "common/log.h"
-#include "sim/simulation.h"
+#include "sim/experiment.h"
+
+struct sim_flags {
+    int64_t jobs;
+    char plot[OPTION_TEXT_BYTES], document[OPTION_TEXT_BYTES];
+};
+
+#define AT(field) offsetof(struct sim_flags, field)
+
+static const struct option options[] = {
+    {"jobs", OPTION_INT, AT(jobs), "0", 0, 256, NULL, "processes", "runs at once; 0: one for each core"},
+    {"output", OPTION_STRING, AT(document), "", 0, 0, NULL, NULL,
+     "file to write everything to, as JSON: curves and histograms of each run"},
+    {"plot", OPTION_STRING, AT(plot), "", 0, 0, NULL, NULL, "SVG file to draw the curves and histograms into"},
+};
+
+static const struct option_table table = {"sim", "options of `lagoon sim`", options, sizeof options / sizeof *options,
+                                          sizeof(struct sim_flags)};
+
+static volatile sig_atomic_t interrupted;
+
+static void on_interrupt(int number) {
+    (void)number;
+    interrupted = 1;
+}
+
+static enum lg_status check_job(struct config *config, struct lg_error *error) {
+    struct job_config job;
+    return job_file_check(config, &job, error);
+}
+
+static unsigned cores(void) {
+    cpu_set_t set;
+    return sched_getaffinity(0, sizeof set, &set) == 0 ? (unsigned)CPU_COUNT(&set) : 1;
+}
+
+static enum lg_status write_document(const struct experiment *experiment, const char *file, const char *path,
+                                     struct lg_error *error) {
+    json_t *document = experiment_document(experiment, file);
+    FILE *out = document ? fopen(path, "w") : NULL;
+    if (!document)
+        return lg_fail(error, LG_NO_MEMORY, "no memory for the document");
+    if (out)
+        print_json(document, out);
+    json_decref(document);
+    if (!out || fclose(out) != 0)
+        return lg_fail(error, LG_IO, "cannot write \"%s\": %s", path, strerror(errno));
+    return LG_OK;
+}
+
+static enum lg_status report(const struct experiment *experiment, const struct sim_flags *flags, const char *file,
+                             bool json, struct lg_error *error) {
+    enum lg_status status = LG_OK;
+    if (json) {
+        json_t *document = experiment_document(experiment, file);
+        if (document)
+            print_json(document, stdout);
+        json_decref(document);
+    } else {
+        experiment_print(experiment, stdout);
+    }
+    if (flags->document[0])
+        status = write_document(experiment, file, flags->document, error);
+    if (status == LG_OK && flags->plot[0])
+        status = experiment_plot(experiment, flags->plot, error);
+    return status;
+}
 
 static int run(struct cli *cli, const void *own, int argc, char **argv) {
-    struct config *config = NULL;
-    struct lg_error error = {0};
-    struct sim_outcome outcome;
-    (void)cli, (void)own, (void)argc;
+    const struct sim_flags *flags = own;
+    const struct sigaction action = {.sa_handler = on_interrupt};
+    struct experiment experiment;
+    struct lg_error error = {0}, trouble = {0};
     log_init("sim", LOG_LEVEL_ERROR);
-    if (config_read_file(argv[0], &config, &error) != LG_OK)
+    if (experiment_load(argv[0], (const char *const *)(argv + 1), (size_t)(argc - 1), check_job, &experiment, &error) !=
+        LG_OK)
         return cli_fail(&error);
-    struct sim_setup setup = {.config = config, .seed = 1};
-    if (simulate(&setup, &outcome, &error) != LG_OK)
-        return cli_fail(&error);
-    for (size_t i = 0; i < outcome.curve_count; i++)
-        printf("%8llu %8llu %10.3f %8.4f %6.2f\n", (unsigned long long)outcome.curve[i].samples,
-               (unsigned long long)outcome.curve[i].updates, outcome.curve[i].time_s, outcome.curve[i].loss,
-               100 * outcome.curve[i].accuracy);
-    printf(
-        "%s; %llu updates, %.3f simulated s, %.2f s, %llu events; staleness mean %.2f p50 %llu max %llu, weight %.4f\n",
-        outcome.end, (unsigned long long)outcome.updates, outcome.time_s, outcome.wall_s,
-        (unsigned long long)outcome.events, spread_staleness_mean(&outcome.spread),
-        (unsigned long long)spread_quantile(&outcome.spread, .5), (unsigned long long)outcome.spread.staleness_max,
-        spread_weight_mean(&outcome.spread));
-    sim_outcome_deinit(&outcome);
-    config_free(config);
-    return 0;
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    const struct experiment_options how = {.jobs = flags->jobs > 0 ? (unsigned)flags->jobs : cores(),
+                                           .live = isatty(STDERR_FILENO) != 0,
+                                           .progress = stderr,
+                                           .interrupted = &interrupted};
+    enum lg_status status = experiment_run(&experiment, &how, &trouble);
+    int code = CLI_EXIT_OK;
+    if (report(&experiment, flags, argv[0], cli->globals.json, &error) != LG_OK)
+        code = cli_fail(&error);
+    if (status != LG_OK)
+        code = cli_fail(&trouble);
+    experiment_free(&experiment);
+    return interrupted ? CLI_EXIT_INTERRUPTED : code;
 }
 
 const struct cli_command cmd_sim = {
     .name = "sim",
     .summary = "try jobs on a simulated cluster: policies, modes, learning rates",
-    .arguments = "FILE",
+    .arguments = "FILE [KEY=VALUE ...]",
     .least = 1,
-    .most = 1,
+    .most = 100,
+    .details =
+        "FILE is a job file with keys of the simulated machines, below `sim.`, and of what is varied: `grid.KEY: [A, "
+        "B]`\n"
+        "runs the job with each value, `variants.NAME: {KEY: VALUE}` with each set of keys; all combinations are "
+        "cells,\n"
+        "and each cell runs once with every seed of sim.seeds, in processes of its own. Gradients, shards, sessions "
+        "and\n"
+        "the coordinator are the real ones; machines, network and clock are pretended, so that a thousand workers fit\n"
+        "on one core, and the same file gives the same numbers each time. Needs no cluster. KEY=VALUE overrides the\n"
+        "file. `lagoon help sim` lists the keys; docs/simulator.md says what is modelled and what is not.",
+    .options = &table,
     .run = run,
 };

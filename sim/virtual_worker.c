@@ -463,7 +463,7 @@ static bool next_batch(struct virtual_worker *worker) {
         worker->state = WORKER_LEASING;
         return true;
     }
-    if (!turn_take(worker))
+    if ((alone(worker) && worker->flight_count > 0) || !turn_take(worker))
         return false;
     if (worker->ahead == AHEAD_NONE)
         pull(worker);

@@ -60,7 +60,7 @@ static const struct option kind_options[] = {
      .type = OPTION_STRING,
      .offset = offsetof(struct kind_option, kind),
      .fallback = "mlp",
-     .help = "what is trained: softmax, mlp, cnn or gpt"},
+     .help = "what is trained: softmax, mlp, cnn, gpt or quadratic"},
 };
 const struct option_table model_option_table = {
     .name = "model",

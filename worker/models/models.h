@@ -27,4 +27,10 @@ struct gpt_options {
     int64_t layers, width, heads;
 };
 
+struct quadratic_options {
+    char curvatures[OPTION_TEXT_BYTES];
+    int64_t size;
+    double start, noise;
+};
+
 #endif
