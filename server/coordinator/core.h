@@ -29,7 +29,7 @@ enum {
     CORE_NAME_BYTES = 128,
     CORE_JOBS_LIVE_MAX = 1000, /* more are refused at submission */
     CORE_JOBS_ENDED_MAX = 200, /* older ones are forgotten */
-    CORE_SESSIONS_PER_JOB_MAX = 512,
+    CORE_SESSIONS_PER_JOB_MAX = 16384,
     CORE_MEMBERS_MAX = 4096,
     CORE_HISTORY_MAX = 500,   /* lines per job */
     CORE_LOGS_ENDED_MAX = 20, /* ended jobs that keep their log, the newest */
