@@ -16,8 +16,10 @@ static float *flat(const struct simulation *simulation) {
     return memory;
 }
 
+/* Language models take as many tokens as their memory was made for; others evaluate faster in larger batches. */
 static uint32_t batch_max(const struct simulation *simulation) {
-    return simulation->job.batch > SIM_EVALUATE_BATCH ? (uint32_t)simulation->job.batch : SIM_EVALUATE_BATCH;
+    bool larger = simulation->dataset->info.form != DATASET_TOKENS && simulation->job.batch < SIM_EVALUATE_BATCH;
+    return larger ? SIM_EVALUATE_BATCH : (uint32_t)simulation->job.batch;
 }
 
 static enum lg_status open_memory(struct simulation *simulation, struct lg_error *error) {
@@ -111,8 +113,9 @@ static void clip(struct simulation *simulation, float *gradients) {
         clip_to_norm(gradients + offsets[i], offsets[i + 1] - offsets[i], simulation->job.clip_norm);
 }
 
-bool compute_gradient(struct simulation *simulation, float *parameters, uint64_t epoch, struct sample_range range,
-                      float *gradients) {
+/* The gradient of these samples at `parameters`; false when it failed, or the loss was not finite. */
+static bool compute_gradient(struct simulation *simulation, float *parameters, uint64_t epoch,
+                             struct sample_range range, float *gradients) {
     const struct permutation *order = order_of(simulation, epoch);
     struct model_result result = {0};
     struct lg_error error = {0};
@@ -133,6 +136,23 @@ bool compute_gradient(struct simulation *simulation, float *parameters, uint64_t
     }
     clip(simulation, gradients);
     return isfinite(result.loss_sum);
+}
+
+bool compute_push(struct virtual_worker *worker, float *out) {
+    struct simulation *simulation = worker->simulation;
+    const uint64_t batch = (uint64_t)simulation->job.batch;
+    float *parameters = worker->parameters[worker->current];
+    if (simulation->job.local_steps == 1)
+        return compute_gradient(simulation, parameters, worker->lease.epoch, worker->batch, out);
+    local_steps_begin(&worker->local, parameters);
+    for (uint64_t at = worker->batch.first; at < worker->batch.end; at += batch) {
+        const struct sample_range part = {at, at + batch < worker->batch.end ? at + batch : worker->batch.end};
+        if (!compute_gradient(simulation, worker->local.parameters, worker->lease.epoch, part, simulation->scratch))
+            return false;
+        local_steps_take(&worker->local, simulation->scratch);
+    }
+    local_steps_result(&worker->local, parameters, out);
+    return true;
 }
 
 /* ---- evaluations */
@@ -214,10 +234,8 @@ void compute_evaluate(struct simulation *simulation) {
     collect(simulation);
     model_use_parameters(simulation->model, simulation->evaluated);
     model_use_gradients(simulation->model, simulation->scratch);
-    for (uint64_t at = 0; status == LG_OK && at < samples; at += SIM_EVALUATE_BATCH)
-        status = evaluate_batch(simulation, at,
-                                (uint32_t)(samples - at < SIM_EVALUATE_BATCH ? samples - at : SIM_EVALUATE_BATCH),
-                                &sums, &error);
+    for (uint64_t at = 0, batch = batch_max(simulation); status == LG_OK && at < samples; at += batch)
+        status = evaluate_batch(simulation, at, (uint32_t)(samples - at < batch ? samples - at : batch), &sums, &error);
     if (status != LG_OK) {
         simulation_fail(simulation, status, "%s", error.message);
         return;

@@ -12,6 +12,7 @@
 #include "sim/letter.h"
 #include "sim/simulation.h"
 #include "sim/step_times.h"
+#include "worker/local_steps.h"
 #include "worker/model.h"
 #include "worker/trainer_clip.h"
 #include "worker/trainer_ranges.h"
@@ -52,6 +53,7 @@ enum worker_state {
     WORKER_READY,   /* takes the next batch when its parameters are there */
     WORKER_COMPUTING,
     WORKER_COMPUTED, /* pushes when it may */
+    WORKER_RESTING,  /* its lease is done; it says so to the shards, then to the coordinator */
     WORKER_FINISHED,
 };
 
@@ -94,6 +96,8 @@ struct virtual_worker {
     bool asked;                   /* for a lease; no answer yet */
     bool turn, queued;            /* sequential: has the turn, or waits for it */
     struct virtual_worker *after; /* in the queue for the turn */
+    bool rested;                  /* the shards know that it has nothing to train on */
+    struct local_steps local;     /* where the job has them */
     uint64_t requests, join_request, lease_request;
     uint64_t steps, samples, clock;
     int64_t step_ns; /* when the step at hand began */
@@ -203,9 +207,9 @@ LG_MUST_CHECK enum lg_status compute_open(struct simulation *simulation, struct 
 void compute_close(struct simulation *simulation);
 float *compute_take_buffer(struct simulation *simulation); /* for gradients; NULL: no memory */
 void compute_give_buffer(struct simulation *simulation, float *buffer);
-/* The gradient of these samples at `parameters`; false when it failed, or the loss was not finite. */
-bool compute_gradient(struct simulation *simulation, float *parameters, uint64_t epoch, struct sample_range range,
-                      float *gradients);
+/* What the worker pushes for its batch, into `out`: the gradient at its parameters, or how far its local steps lead.
+ * False when it failed, or the loss was not finite. */
+bool compute_push(struct virtual_worker *worker, float *out);
 /* The parameters on the shards, on the test split; adds a point to the curve. */
 void compute_evaluate(struct simulation *simulation);
 

@@ -53,6 +53,7 @@ bool worker_session_open(struct virtual_worker *worker, const struct wire_messag
                                           .placement_count = welcome->placement_count,
                                           .shard_count = worker->slot_count,
                                           .window = SESSION_WINDOW,
+                                          .mode = simulation->job.consistency,
                                           .reply_timeout_ms = REPLY_TIMEOUT_MS};
     const struct session_sink sink = {.context = worker, .send = session_says, .reopen = session_reopens};
     if (session_new(&config, &sink, &worker->session, &error) != LG_OK) {

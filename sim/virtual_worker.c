@@ -23,6 +23,22 @@ static bool alone(const struct virtual_worker *worker) {
     return worker->simulation->options.sequential;
 }
 
+static bool mode_has(const struct virtual_worker *worker, unsigned flags) {
+    return consistency_has(worker->simulation->job.consistency, flags);
+}
+
+/* So that nobody waits for pushes of a worker that has nothing to train on. `applied`: until all shards have applied
+ * what it pushed, it is not at rest. */
+static void rest(struct virtual_worker *worker, bool applied) {
+    if (mode_has(worker, CONSISTENCY_RESTS))
+        session_rest(worker->session, applied, worker->simulation->now_ns);
+}
+
+/* Batches that one push covers, and the time that they take. */
+static uint64_t round_samples(const struct virtual_worker *worker) {
+    return (uint64_t)(worker->simulation->job.batch * worker->simulation->job.local_steps);
+}
+
 static size_t pipeline(const struct virtual_worker *worker) {
     return alone(worker) ? 1 : (size_t)worker->simulation->job.pipeline;
 }
@@ -102,16 +118,29 @@ static void leave_off(struct virtual_worker *worker) {
     lease_drop(&worker->next);
     worker->ranges.count = 0;
     worker->ahead = AHEAD_NONE;
-    worker->asked = false;
+    worker->asked = worker->rested = false;
     turn_leave(worker);
 }
 
 void worker_deinit(struct virtual_worker *worker) {
     leave_off(worker);
     range_queue_deinit(&worker->ranges);
+    local_steps_deinit(&worker->local);
     free(worker->slots);
     free(worker->parameters[0]);
     free(worker->parameters[1]);
+}
+
+static bool need_local_steps(struct virtual_worker *worker) {
+    struct simulation *simulation = worker->simulation;
+    struct lg_error error = {0};
+    local_steps_deinit(&worker->local); /* its optimizer starts anew with each life */
+    if (simulation->job.local_steps == 1 ||
+        local_steps_init(&worker->local, simulation->config, &simulation->job, simulation->model->tensors,
+                         simulation->model->tensor_count, &error) == LG_OK)
+        return true;
+    simulation_fail(simulation, error.status, "%s", error.message);
+    return false;
 }
 
 static bool need_parameters(struct virtual_worker *worker) {
@@ -147,7 +176,7 @@ void worker_join(struct virtual_worker *worker) {
                                    .tensors = simulation->model->tensors,
                                    .tensor_count = simulation->model->tensor_count};
     worker->state = WORKER_JOINING;
-    if (need_parameters(worker))
+    if (need_parameters(worker) && need_local_steps(worker))
         worker->join_request = send(worker, &message);
 }
 
@@ -262,10 +291,18 @@ static bool lease_begin(struct virtual_worker *worker) {
     struct lg_error error = {0};
     if (!worker->next.there) {
         worker_ask(worker);
+        if (!worker->rested)
+            rest(worker, false);
+        worker->rested = true;
         return false;
     }
     worker->lease = worker->next;
     worker->next = (struct worker_lease){0};
+    worker->rested = worker->lease.kind != WIRE_LEASE_TRAIN;
+    if (worker->rested)
+        rest(worker, true);
+    else if (mode_has(worker, CONSISTENCY_RESTS))
+        session_work(worker->session);
     switch (worker->lease.kind) {
     case WIRE_LEASE_TRAIN:
         worker->state = WORKER_READY;
@@ -290,6 +327,11 @@ static bool lease_begin(struct virtual_worker *worker) {
 
 /* ---- pushes and pulls */
 
+static uint32_t steps_of(const struct virtual_worker *worker) {
+    uint64_t batch = (uint64_t)worker->simulation->job.batch, samples = worker->batch.end - worker->batch.first;
+    return samples > batch ? (uint32_t)((samples + batch - 1) / batch) : 1;
+}
+
 static bool push(struct virtual_worker *worker, enum wire_push_kind kind, float *gradients, float *into) {
     struct simulation *simulation = worker->simulation;
     struct worker_flight *flight = &worker->flights[worker->flight_count];
@@ -303,7 +345,7 @@ static bool push(struct virtual_worker *worker, enum wire_push_kind kind, float 
     const struct session_push what = {.clock = ++worker->clock,
                                       .kind = kind,
                                       .samples = cover.samples,
-                                      .local_steps = 1,
+                                      .local_steps = steps_of(worker),
                                       .covers = &cover,
                                       .cover_count = kind != WIRE_PUSH_KIND_INITIAL,
                                       .gradients = gradients,
@@ -410,8 +452,8 @@ static void settle(struct virtual_worker *worker) {
 /* ---- the step */
 
 static bool brings_parameters(const struct virtual_worker *worker) {
-    return pipeline(worker) == 1 && !alone(worker) && worker->ranges.count > 0 &&
-           strcmp(worker->simulation->job.push_pull, "no") != 0;
+    return !mode_has(worker, CONSISTENCY_READS) && pipeline(worker) == 1 && !alone(worker) &&
+           worker->ranges.count > 0 && strcmp(worker->simulation->job.push_pull, "no") != 0;
 }
 
 /* With less than a second of the lease left, the next one is asked for, as the client library does. */
@@ -428,15 +470,15 @@ static bool push_gradient(struct virtual_worker *worker) {
     float *gradients = compute_take_buffer(simulation);
     if (!gradients)
         return false;
-    if (!compute_gradient(simulation, worker->parameters[worker->current], worker->lease.epoch, worker->batch,
-                          gradients)) {
+    if (!compute_push(worker, gradients)) {
         compute_give_buffer(simulation, gradients);
         simulation->outcome->diverged = true;
         simulation_end(simulation, "diverged: the loss is not finite");
         return false;
     }
     worker->state = WORKER_READY;
-    if (!push(worker, WIRE_PUSH_KIND_GRADIENT, gradients, into))
+    if (!push(worker, simulation->job.local_steps > 1 ? WIRE_PUSH_KIND_DELTA : WIRE_PUSH_KIND_GRADIENT, gradients,
+              into))
         return false;
     if (into)
         worker->ahead = AHEAD_PUSHED;
@@ -453,15 +495,33 @@ static bool push_gradient(struct virtual_worker *worker) {
     return true;
 }
 
+/* Where no other lease follows at once, the shards hear first that this worker pushes nothing more for now. */
+static bool lease_end(struct virtual_worker *worker) {
+    if (worker->state != WORKER_RESTING && !(worker->next.there && worker->next.kind == WIRE_LEASE_TRAIN)) {
+        rest(worker, false);
+        worker->rested = true;
+        worker->state = WORKER_RESTING;
+    }
+    if (worker->state == WORKER_RESTING && mode_has(worker, CONSISTENCY_RESTS) && !session_at_rest(worker->session))
+        return false;
+    lease_report(worker);
+    worker->state = WORKER_LEASING;
+    return true;
+}
+
+static int64_t round_ns(struct virtual_worker *worker) {
+    double seconds = 0;
+    for (uint32_t i = 0; i < steps_of(worker); i++)
+        seconds += step_times_draw(&worker->simulation->times[worker->class], &worker->random, &worker->place);
+    return ns_of(seconds);
+}
+
 static bool next_batch(struct virtual_worker *worker) {
-    struct simulation *simulation = worker->simulation;
     if (worker->ranges.count == 0) {
         if (worker->flight_count > 0 || worker->ahead == AHEAD_PULLED)
             return false;
         worker->ahead = AHEAD_NONE;
-        lease_report(worker);
-        worker->state = WORKER_LEASING;
-        return true;
+        return lease_end(worker);
     }
     if ((alone(worker) && worker->flight_count > 0) || !turn_take(worker))
         return false;
@@ -471,12 +531,11 @@ static bool next_batch(struct virtual_worker *worker) {
         return false;
     worker->current = 1 - worker->current;
     worker->ahead = AHEAD_NONE;
-    range_queue_take(&worker->ranges, (uint64_t)simulation->job.batch, &worker->batch);
+    range_queue_take(&worker->ranges, round_samples(worker), &worker->batch);
     if (pipeline(worker) > 1 && worker->ranges.count > 0)
         pull(worker);
     worker->state = WORKER_COMPUTING;
-    later(worker, ns_of(step_times_draw(&simulation->times[worker->class], &worker->random, &worker->place)),
-          EVENT_COMPUTED);
+    later(worker, round_ns(worker), EVENT_COMPUTED);
     return false;
 }
 
@@ -504,6 +563,8 @@ void worker_drive(struct virtual_worker *worker) {
             more = next_batch(worker);
         else if (worker->state == WORKER_COMPUTED)
             more = push_gradient(worker);
+        else if (worker->state == WORKER_RESTING)
+            more = lease_end(worker);
     }
 }
 
