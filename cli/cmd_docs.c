@@ -9,6 +9,7 @@
 #include "client/job.h"
 #include "common/metrics.h"
 #include "server/server_config.h"
+#include "sim/sim_options.h"
 #include "worker/worker_config.h"
 
 static void print_configuration(FILE *out) {
@@ -16,10 +17,11 @@ static void print_configuration(FILE *out) {
             "# Configuration\n\nMade by `make docs` from the option tables and registries; do not edit.\n\n"
             "Files are YAML; nested mappings join with a dot, so `http: {port: 9000}` is `http.port`. Every key is\n"
             "also a flag: `--http.port 9000`. Unknown keys are refused.\n");
-    const struct option_table *const tables[] = {&server_table, &worker_table, &job_table};
-    for (size_t i = 0; i < 3; i++) {
+    const struct option_table *const tables[] = {&server_table, &worker_table, &job_table, &sim_table};
+    const char *const prefixes[] = {"", "", "", "sim."};
+    for (size_t i = 0; i < 4; i++) {
         fprintf(out, "\n## %s\n\n%s.\n\n", tables[i]->name, tables[i]->summary);
-        option_print_markdown(tables[i], "", out);
+        option_print_markdown(tables[i], prefixes[i], out);
     }
     for (size_t i = 0; registries_topics[i]; i++) {
         fprintf(out, "\n### %s\n", registries_topics[i]);

@@ -4,6 +4,7 @@
 #include "cli/cli.h"
 #include "cli/registries.h"
 #include "client/job.h"
+#include "sim/sim_options.h"
 
 static void print_exit_codes(void) {
     for (size_t i = 0; cli_exit_meanings[i].text; i++)
@@ -29,13 +30,14 @@ static int run(struct cli *cli, const void *own, int argc, char **argv) {
         snprintf(topic + strlen(topic), sizeof topic - strlen(topic), "%s%s", i ? " " : "", argv[i]);
     if (argc == 0) {
         cli_print_overview(stdout);
-        printf("Topics of `lagoon help`: keys (of job files), exit-codes, models, datasets, updaters, policies, modes, "
-               "or a "
-               "command.\n");
+        printf("Topics of `lagoon help`: keys (of job files), sim-keys (of experiments), exit-codes, models, datasets, "
+               "updaters, policies, modes, or a command.\n");
     } else if (strcmp(topic, "exit-codes") == 0) {
         print_exit_codes();
     } else if (strcmp(topic, "keys") == 0) {
         option_print_keys(&job_table, "", stdout);
+    } else if (strcmp(topic, "sim-keys") == 0) {
+        option_print_keys(&sim_table, "sim.", stdout);
     } else if (!registries_print(topic, REGISTRIES_HELP, stdout) && !print_command(topic)) {
         return cli_complain(CLI_EXIT_USAGE, "no help on \"%s\"; `lagoon help` lists the topics", topic);
     }
@@ -47,6 +49,8 @@ const struct cli_command cmd_help = {
     .summary = "help on a command or a topic",
     .arguments = "[TOPIC]",
     .most = 2,
-    .details = "Topics: keys (of job files), exit-codes, models, datasets, updaters, policies, modes, or a command.",
+    .details =
+        "Topics: keys (of job files), sim-keys (of experiments), exit-codes, models, datasets, updaters, policies, "
+        "modes, or a command.",
     .run = run,
 };

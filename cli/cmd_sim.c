@@ -46,9 +46,8 @@ static unsigned cores(void) {
     return sched_getaffinity(0, sizeof set, &set) == 0 ? (unsigned)CPU_COUNT(&set) : 1;
 }
 
-static enum lg_status write_document(const struct experiment *experiment, const char *file, const char *path,
-                                     struct lg_error *error) {
-    json_t *document = experiment_document(experiment, file);
+static enum lg_status write_document(const struct experiment *experiment, const char *path, struct lg_error *error) {
+    json_t *document = experiment_document(experiment);
     FILE *out = document ? fopen(path, "w") : NULL;
     if (!document)
         return lg_fail(error, LG_NO_MEMORY, "no memory for the document");
@@ -60,11 +59,11 @@ static enum lg_status write_document(const struct experiment *experiment, const 
     return LG_OK;
 }
 
-static enum lg_status report(const struct experiment *experiment, const struct sim_flags *flags, const char *file,
-                             bool json, struct lg_error *error) {
+static enum lg_status report(const struct experiment *experiment, const struct sim_flags *flags, bool json,
+                             struct lg_error *error) {
     enum lg_status status = LG_OK;
     if (json) {
-        json_t *document = experiment_document(experiment, file);
+        json_t *document = experiment_document(experiment);
         if (document)
             print_json(document, stdout);
         json_decref(document);
@@ -72,7 +71,7 @@ static enum lg_status report(const struct experiment *experiment, const struct s
         experiment_print(experiment, stdout);
     }
     if (flags->document[0])
-        status = write_document(experiment, file, flags->document, error);
+        status = write_document(experiment, flags->document, error);
     if (status == LG_OK && flags->plot[0])
         status = experiment_plot(experiment, flags->plot, error);
     return status;
@@ -85,8 +84,10 @@ static int run(struct cli *cli, const void *own, int argc, char **argv) {
     struct lg_error error = {0}, trouble = {0};
     log_init("sim", LOG_LEVEL_ERROR);
     if (experiment_load(argv[0], (const char *const *)(argv + 1), (size_t)(argc - 1), check_job, &experiment, &error) !=
-        LG_OK)
-        return cli_fail(&error);
+        LG_OK) {
+        int wrong = cli_fail(&error);
+        return error.status == LG_INVALID ? CLI_EXIT_USAGE : wrong;
+    }
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
     const struct experiment_options how = {.jobs = flags->jobs > 0 ? (unsigned)flags->jobs : cores(),
@@ -95,7 +96,7 @@ static int run(struct cli *cli, const void *own, int argc, char **argv) {
                                            .interrupted = &interrupted};
     enum lg_status status = experiment_run(&experiment, &how, &trouble);
     int code = CLI_EXIT_OK;
-    if (report(&experiment, flags, argv[0], cli->globals.json, &error) != LG_OK)
+    if (report(&experiment, flags, cli->globals.json, &error) != LG_OK)
         code = cli_fail(&error);
     if (status != LG_OK)
         code = cli_fail(&trouble);
@@ -118,7 +119,7 @@ const struct cli_command cmd_sim = {
         "and\n"
         "the coordinator are the real ones; machines, network and clock are pretended, so that a thousand workers fit\n"
         "on one core, and the same file gives the same numbers each time. Needs no cluster. KEY=VALUE overrides the\n"
-        "file. `lagoon help sim` lists the keys; docs/simulator.md says what is modelled and what is not.",
+        "file. `lagoon help sim-keys` lists the keys; docs/simulator.md says what is modelled and what is not.",
     .options = &table,
     .run = run,
 };

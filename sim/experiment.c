@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "sim/sim_options.h"
+#include "sim/step_times.h"
 
 enum { VALUES_MAX = 256 };
 
@@ -206,6 +206,13 @@ static enum lg_status check_cell(const struct experiment_cell *cell, experiment_
         status = sim_configure(sim, options, &classes, error);
     if (status == LG_OK)
         status = option_check_unused(sim, tables, prefixes, 1, error);
+    if (status == LG_OK)
+        status = sim_check_mode(options, config_text(job, "consistency.mode", "async"), error);
+    for (size_t i = 0; status == LG_OK && i < classes.count; i++) {
+        struct step_times times; /* reads traces */
+        status = step_times_init(&times, options, &classes.classes[i], error);
+        step_times_deinit(&times);
+    }
     if (status == LG_OK && check)
         status = check(job, error);
     config_free(job);
@@ -260,7 +267,8 @@ static enum lg_status make_cells(struct experiment *experiment, const struct axe
         status = make_cell(experiment, axes, i, &experiment->cells[i], error);
         if (status == LG_OK)
             status = check_cell(&experiment->cells[i], check, &options, error);
-        if (status != LG_OK && experiment->cells[i].label[0])
+        bool placed = error && strncmp(error->message, experiment->path, strlen(experiment->path)) == 0;
+        if (status != LG_OK && !placed && experiment->cells[i].label[0])
             status = lg_fail_prefix(error, status, "cell \"%s\"", experiment->cells[i].label);
     }
     return status;
@@ -271,6 +279,7 @@ enum lg_status experiment_load(const char *path, const char *const *overrides, s
     struct axes *axes = calloc(1, sizeof *axes);
     *out = (struct experiment){0};
     enum lg_status status = axes ? LG_OK : lg_fail(error, LG_NO_MEMORY, "no memory for the grid");
+    out->path = path;
     if (status == LG_OK)
         status = config_read_file(path, &out->base, error);
     for (size_t i = 0; status == LG_OK && i < override_count; i++)

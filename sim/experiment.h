@@ -23,6 +23,7 @@ struct experiment_cell {
 };
 
 struct experiment {
+    const char *path; /* borrowed */
     struct config *base;
     struct experiment_cell *cells;
     size_t cell_count, seed_count;
@@ -58,7 +59,7 @@ struct estimate {
 struct estimate estimate_of(const double *values, size_t count);
 
 void experiment_print(const struct experiment *experiment, FILE *out);
-json_t *experiment_document(const struct experiment *experiment, const char *path); /* NULL: no memory */
+json_t *experiment_document(const struct experiment *experiment); /* NULL: no memory */
 LG_MUST_CHECK enum lg_status experiment_plot(const struct experiment *experiment, const char *path,
                                              struct lg_error *error);
 

@@ -200,11 +200,12 @@ static json_t *cell_document(const struct experiment *experiment, const struct e
                      config_document(cell->config), "summary", summary(experiment, cell), "runs", runs);
 }
 
-json_t *experiment_document(const struct experiment *experiment, const char *path) {
+json_t *experiment_document(const struct experiment *experiment) {
     json_t *cells = json_array(), *seeds = json_array();
     for (size_t i = 0; i < experiment->cell_count; i++)
         json_array_append_new(cells, cell_document(experiment, &experiment->cells[i]));
     for (size_t i = 0; i < experiment->seed_count; i++)
         json_array_append_new(seeds, json_integer(experiment->seeds[i]));
-    return json_pack("{s:s, s:s, s:o, s:o}", "version", LAGOON_VERSION, "file", path, "seeds", seeds, "cells", cells);
+    return json_pack("{s:s, s:s, s:o, s:o}", "version", LAGOON_VERSION, "file", experiment->path, "seeds", seeds,
+                     "cells", cells);
 }

@@ -192,3 +192,10 @@ enum lg_status sim_configure(struct config *config, struct sim_options *o, struc
         o->target = o->stop_accuracy;
     return status;
 }
+
+enum lg_status sim_check_mode(const struct sim_options *o, const char *mode, struct lg_error *error) {
+    if (!o->sequential || strcmp(mode, "async") == 0)
+        return LG_OK;
+    return lg_fail(error, LG_INVALID,
+                   "sim.sequential lets workers take turns, so it needs consistency.mode async, not %s", mode);
+}

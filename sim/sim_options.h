@@ -47,4 +47,8 @@ struct sim_classes {
 LG_MUST_CHECK enum lg_status sim_configure(struct config *config, struct sim_options *options,
                                            struct sim_classes *classes, struct lg_error *error);
 
+/* LG_INVALID where the options do not go together with the job's consistency.mode. */
+LG_MUST_CHECK enum lg_status sim_check_mode(const struct sim_options *options, const char *mode,
+                                            struct lg_error *error);
+
 #endif

@@ -245,10 +245,8 @@ static enum lg_status read_options(struct simulation *simulation, struct lg_erro
         status = complete_job(simulation, error);
     if (status == LG_OK)
         status = job_configure(simulation->config, &simulation->job, error);
-    if (status == LG_OK && simulation->options.sequential && strcmp(simulation->job.mode, "async") != 0)
-        status = lg_fail(error, LG_INVALID,
-                         "sim.sequential lets workers take turns, so it needs consistency.mode async, not %s",
-                         simulation->job.mode);
+    if (status == LG_OK)
+        status = sim_check_mode(&simulation->options, simulation->job.mode, error);
     for (size_t i = 0; status == LG_OK && i < simulation->classes.count; i++)
         status = step_times_init(&simulation->times[i], &simulation->options, &simulation->classes.classes[i], error);
     return status;
