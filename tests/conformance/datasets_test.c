@@ -26,6 +26,9 @@ static struct dataset *open_example(const struct dataset_kind *kind, int variant
         return open_fine(PAIRS("kind", "libsvm", "train",
                                scratch_text("a", variant ? "0 1:2\n1 3:1\n" : "0 1:1\n1 3:1\n"), "test",
                                scratch_text("b", "1 2:1\n")));
+    if (strcmp(kind->name, "mixture") == 0)
+        return open_fine(PAIRS("kind", "mixture", "train_samples", "50", "test_samples", "20", "features", "8", "seed",
+                               variant ? "2" : "1"));
     if (strcmp(kind->name, "csv") == 0)
         return open_fine(PAIRS("kind", "csv", "train",
                                scratch_text("a", variant ? "1,2,x\n3,5,y\n2,2,x\n" : "1,2,x\n3,4,y\n2,2,x\n"), "test",

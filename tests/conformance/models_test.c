@@ -86,6 +86,11 @@ static struct model *create(const struct model_kind *kind, const struct dataset_
     return status == LG_OK ? model : NULL;
 }
 
+/* The quadratic has nothing to predict: its loss is its own value, and it starts where it is told. */
+static bool predicts(const struct model *model) {
+    return strcmp(model->kind->name, "quadratic") != 0;
+}
+
 typedef void model_test_fn(struct model *model, const struct dataset_info *info);
 
 static void each_form(int number, model_test_fn *test) {
@@ -138,14 +143,15 @@ static void check_initial(struct model *model, const struct dataset_info *info) 
         ck_assert_msg(isfinite(first[i]) && fabsf(first[i]) < 4, "element %llu is %g", (unsigned long long)i,
                       (double)first[i]);
     ck_assert(memcmp(first, second, bytes) == 0);
-    if (strcmp(model->kind->name, "softmax") != 0) /* starts at zero */
+    if (strcmp(model->kind->name, "softmax") != 0 && predicts(model)) /* starts at zero */
         ck_assert(memcmp(first, other, bytes) != 0);
     memcpy(model->parameters, first, bytes);
     struct filled f;
     fill(&f, info, BATCH, 3);
     for (size_t i = 0; i < BATCH * 200; i++)
         f.features[i] = 0;
-    ck_assert_double_eq_tol(loss_of(model, &f.batch), log(info->classes), 0.02);
+    if (predicts(model))
+        ck_assert_double_eq_tol(loss_of(model, &f.batch), log(info->classes), 0.02);
     free(first), free(second), free(other);
 }
 
@@ -335,8 +341,8 @@ static void check_descent(struct model *model, const struct dataset_info *info) 
             model->parameters[i] -= 0.1f * model->gradients[i];
     }
     ck_assert_int_eq(model_forward(model, &f.batch, &result, NULL), LG_OK);
-    ck_assert_msg(result.correct >= result.predictions * 9 / 10, "%s: %llu of %llu correct", model->kind->name,
-                  (unsigned long long)result.correct, (unsigned long long)result.predictions);
+    ck_assert_msg(!predicts(model) || result.correct >= result.predictions * 9 / 10, "%s: %llu of %llu correct",
+                  model->kind->name, (unsigned long long)result.correct, (unsigned long long)result.predictions);
     ck_assert_double_lt(result.loss_sum / (double)result.predictions, 0.5);
 }
 
