@@ -149,6 +149,7 @@ static void ask_work(const struct asking *asking) {
     if (ask_evaluation(asking))
         return;
     uint64_t batch = session->batch ? session->batch : (uint64_t)job->config.batch;
+    batch *= (uint64_t)job->config.local_steps; /* what a push is about, however long it takes */
     uint64_t samples =
         leases_slice_samples(&job->leases, rate, job->config.lease_ms, batch, trainers_of(core, job->id));
     size_t held = leases_held(&job->leases, session->id);

@@ -57,6 +57,31 @@ START_TEST(a_specification_is_checked) {
 }
 END_TEST
 
+/* A slice is never less than what one push is about, also where that takes longer than a slice should. */
+START_TEST(slices_hold_whole_rounds_of_local_steps) {
+    struct world *world = world_new(3);
+    world_populate(world);
+    uint64_t job = world_submit(world, "name=rounds;train.batch=8;train.local_steps=20;lease.duration=10ms");
+    ck_assert_uint_ne(job, 0);
+    bool seen = false;
+    for (int step = 0; step < 400 && strcmp(world_text(world, "rounds", "state"), "finished") != 0; step++) {
+        world_advance(world, 50);
+        json_t *document = world_ask(world, "job", "rounds"), *leases = json_object_get(document, "leases"), *lease;
+        size_t i;
+        json_array_foreach(leases, i, lease) {
+            uint64_t first = (uint64_t)json_integer_value(json_object_get(lease, "first")),
+                     end = (uint64_t)json_integer_value(json_object_get(lease, "end"));
+            ck_assert(end - first >= 160 || end == world->train_samples);
+            seen = true;
+        }
+        json_decref(document);
+    }
+    ck_assert(seen);
+    world_expect_exact(world, job, 1);
+    world_free(world);
+}
+END_TEST
+
 START_TEST(names_are_unique_among_live_jobs) {
     struct world *world = world_new(1);
     ck_assert_uint_eq(world_submit(world, "name=a"), 1);
@@ -662,6 +687,7 @@ int main(void) {
     tcase_set_timeout(tests, 120);
     tcase_add_test(tests, a_job_runs_from_submission_to_its_ledger);
     tcase_add_test(tests, a_specification_is_checked);
+    tcase_add_test(tests, slices_hold_whole_rounds_of_local_steps);
     tcase_add_test(tests, names_are_unique_among_live_jobs);
     tcase_add_test(tests, a_repeated_submission_makes_one_job);
     tcase_add_test(tests, a_submission_to_an_empty_cluster_warns_and_waits);
