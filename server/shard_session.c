@@ -7,11 +7,22 @@
 #include "common/units.h"
 #include "server/shard_state.h"
 
+/* Where the session is in job->sessions, which is sorted by number, or belongs. */
+static uint32_t session_place(const struct shard_job *job, uint64_t id) {
+    uint32_t from = 0, to = job->session_count;
+    while (from < to) {
+        uint32_t middle = from + (to - from) / 2;
+        if (job->sessions[middle]->id < id)
+            from = middle + 1;
+        else
+            to = middle;
+    }
+    return from;
+}
+
 static struct shard_session *job_session(const struct shard_job *job, uint64_t id) {
-    for (uint32_t i = 0; i < job->session_count; i++)
-        if (job->sessions[i]->id == id)
-            return job->sessions[i];
-    return NULL;
+    uint32_t at = session_place(job, id);
+    return at < job->session_count && job->sessions[at]->id == id ? job->sessions[at] : NULL;
 }
 
 static const struct ended_session *job_ended(const struct shard_job *job, uint64_t id) {
@@ -23,10 +34,7 @@ static const struct ended_session *job_ended(const struct shard_job *job, uint64
 }
 
 uint32_t job_concurrency(const struct shard_job *job) {
-    uint32_t count = 0;
-    for (uint32_t i = 0; i < job->session_count; i++)
-        count += job->sessions[i]->may_push;
-    return count > 0 ? count : 1;
+    return job->pushers > 0 ? job->pushers : 1;
 }
 
 /* ---- ending */
@@ -42,6 +50,7 @@ void shard_session_free(struct shard *shard, struct shard_job *job, struct shard
     for (int i = 0; i < SHARD_PUSHES_OPEN; i++)
         shard_finish_push(shard, job, &session->pushes[i], true);
     gate_close(&job->gate, &session->gate);
+    job->pushers -= session->may_push;
     session_return_credit(shard, session);
     metric_move(shard->session_cell, -1);
     dedup_deinit(&session->dedup);
@@ -56,9 +65,9 @@ static void session_remember_end(struct shard_job *job, uint64_t id, uint32_t in
 }
 
 static void session_end(struct shard *shard, struct shard_job *job, struct shard_session *session) {
-    for (uint32_t i = 0; i < job->session_count; i++)
-        if (job->sessions[i] == session)
-            job->sessions[i] = job->sessions[--job->session_count];
+    uint32_t at = session_place(job, session->id);
+    job->session_count--;
+    memmove(&job->sessions[at], &job->sessions[at + 1], (job->session_count - at) * sizeof *job->sessions);
     shard_session_free(shard, job, session);
     shard_gate_settle(shard, job);
 }
@@ -112,7 +121,11 @@ static enum lg_status session_add(struct shard *shard, struct shard_job *job, co
     session->incarnation = open->incarnation;
     session->may_push = open->may_push;
     session->may_initialise = open->may_initialise;
-    job->sessions[job->session_count++] = session;
+    uint32_t at = session_place(job, session->id);
+    memmove(&job->sessions[at + 1], &job->sessions[at], (job->session_count - at) * sizeof *job->sessions);
+    job->sessions[at] = session;
+    job->session_count++;
+    job->pushers += session->may_push;
     if (open->may_push)
         gate_open(&job->gate, &session->gate);
     metric_move(shard->session_cell, 1);
@@ -151,11 +164,11 @@ void shard_handle_session_open(struct shard *shard, const struct shard_input *in
 static enum lg_status find_session(struct shard_job *job, uint64_t id, uint32_t incarnation, struct shard_session **out,
                                    struct lg_error *error) {
     struct shard_session *session = job_session(job, id);
-    const struct ended_session *ended = job_ended(job, id);
     if (session && incarnation == session->incarnation) {
         *out = session;
         return LG_OK;
     }
+    const struct ended_session *ended = job_ended(job, id);
     if (ended && incarnation <= ended->incarnation)
         return lg_fail(error, LG_FENCED, "the session has ended: %s", ended->reason);
     if (session && incarnation < session->incarnation)

@@ -98,7 +98,8 @@ struct shard_job {
     struct gate gate;
     struct gather gather;
     struct shard_session **sessions;
-    uint32_t session_count, session_capacity;
+    uint32_t session_count, session_capacity; /* `sessions` are sorted by number */
+    uint32_t pushers;                         /* sessions that may push */
     struct ended_session ended[SHARD_ENDED_MAX];
     uint32_t ended_next;
 
