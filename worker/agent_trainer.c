@@ -170,6 +170,7 @@ static enum lg_status make_handover(struct agent_trainer *trainer, const struct 
     snprintf(handover.coordinator, sizeof handover.coordinator, "%s", config->endpoint);
     snprintf(handover.job_name, sizeof handover.job_name, "%s", trainer->job_name);
     snprintf(handover.device, sizeof handover.device, "%s", trainer->device);
+    snprintf(handover.state_dir, sizeof handover.state_dir, "%s", config->state_dir);
     snprintf(handover.log_level, sizeof handover.log_level, "%s", config->log_level);
     enum lg_status status = trainer_handover_write(&handover, start->spec, start->spec_count, &text, error);
     trainer->handover_bytes = text.size;

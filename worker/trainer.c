@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "common/log.h"
+#include "worker/trainer_saved.h"
 #include "worker/trainer_step.h"
 #include "worker/trainer_stop.h"
 
@@ -87,6 +88,8 @@ static enum lg_status join(struct trainer *trainer, struct lg_error *error) {
     trainer_stop_idle(true);
     enum lg_status status = lg_client_open(&options, &trainer->client, error);
     trainer_stop_idle(false);
+    if (status == LG_OK)
+        trainer_saved_take(handover, trainer->client);
     return status == LG_OK ? trainer_step_join(trainer, error) : status;
 }
 
@@ -195,6 +198,8 @@ int trainer_run(struct trainer_handover *handover, int numbers_fd) {
     bool joined = status == LG_OK;
     if (status == LG_OK)
         status = work(&trainer, &error);
+    if (joined && status == LG_OK && trainer_stop_asked())
+        trainer_saved_put(handover, trainer.client);
     if (joined)
         meter_flush(&trainer.meter, trainer.client);
     int code = trainer_stop_asked() ? TRAINER_EXIT_DONE : exit_code_of(status, joined);

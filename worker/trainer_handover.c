@@ -22,6 +22,7 @@ static const struct option options[] = {
     {"device", OPTION_STRING, AT(handover.device), NULL, 0, 0, NULL, NULL, "where to compute"},
     {"threads", OPTION_INT, AT(handover.threads), NULL, 1, 4096, NULL, NULL, "compute threads"},
     {"slowdown", OPTION_FLOAT, AT(handover.slowdown), NULL, 1, 1e6, NULL, NULL, "factor on the time of a step"},
+    {"state_dir", OPTION_STRING, AT(handover.state_dir), "", 0, 0, NULL, NULL, "folder for what a trainer leaves"},
     {"log_level", OPTION_CHOICE, AT(handover.log_level), NULL, 0, 0, "debug|info|warn|error", NULL, "least level"},
     {"agent_pid", OPTION_INT, AT(handover.agent_pid), NULL, 1, 9e18, NULL, NULL, "process that started this one"},
     {"token", OPTION_STRING, AT(token), NULL, 0, 0, NULL, NULL, "proves that the agent started this trainer"},
@@ -52,6 +53,7 @@ enum lg_status trainer_handover_write(const struct trainer_handover *handover, c
                handover->attempt);
     write_line(out, "", "device", handover->device);
     buf_printf(out, "threads=%" PRId64 "\nslowdown=%.17g\n", handover->threads, handover->slowdown);
+    write_line(out, "", "state_dir", handover->state_dir);
     write_line(out, "", "log_level", handover->log_level);
     buf_printf(out, "agent_pid=%" PRId64 "\ntoken=%016" PRIx64 "\n", handover->agent_pid, handover->token);
     for (size_t i = 0; i < count; i++)

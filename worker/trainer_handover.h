@@ -23,6 +23,7 @@ struct trainer_handover {
     char device[OPTION_TEXT_BYTES];
     int64_t threads; /* 1 or more: what the agent would give it; the job may name another number */
     double slowdown;
+    char state_dir[OPTION_TEXT_BYTES]; /* see trainer_saved.h; "": none */
     char log_level[OPTION_TEXT_BYTES];
     int64_t agent_pid;
     uint64_t token;

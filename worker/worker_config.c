@@ -2,6 +2,7 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -22,6 +23,9 @@ static const struct option options[] = {
      "makes every training step take so many times as long, to try out unequal machines"},
     {"data_root", OPTION_STRING, AT(data_root), "", 0, 0, NULL, NULL,
      "folder that relative dataset paths start from; empty: where the worker was started"},
+    {"trainer.state_dir", OPTION_STRING, AT(state_dir), "", 0, 0, NULL, NULL,
+     "folder in which a trainer that is stopped before its job is finished leaves what its push codec has kept back of "
+     "the gradients, for the job's next trainer here; empty: that is lost"},
     {"trainer.grace", OPTION_DURATION, AT(grace_ms), "10s", 0, 3600000, NULL, "ms",
      "how long a trainer that was asked to stop may take before it is killed"},
     {"security", OPTION_CHOICE, AT(security), "loopback", 0, 0, "loopback|none", NULL,
@@ -85,17 +89,33 @@ static enum lg_status check_coordinator(const struct config *config, struct work
     return LG_OK;
 }
 
-static enum lg_status check_data_root(const struct config *config, const char *path, struct lg_error *error) {
+static enum lg_status check_folder(const struct config *config, const char *key, const char *path,
+                                   struct lg_error *error) {
     char place[OPTION_TEXT_BYTES];
     struct stat info;
     if (path[0] == '\0')
         return LG_OK;
-    place_of(config, "data_root", place, sizeof place);
+    place_of(config, key, place, sizeof place);
     if (stat(path, &info) != 0)
-        return lg_fail(error, LG_INVALID, "%s: data_root \"%s\": %s", place, path, strerror(errno));
+        return lg_fail(error, LG_INVALID, "%s: %s \"%s\": %s", place, key, path, strerror(errno));
     if (!S_ISDIR(info.st_mode))
-        return lg_fail(error, LG_INVALID, "%s: data_root \"%s\" is not a folder", place, path);
+        return lg_fail(error, LG_INVALID, "%s: %s \"%s\" is not a folder", place, key, path);
     return LG_OK;
+}
+
+/* Trainers may be started in another folder. */
+static enum lg_status make_absolute(char path[OPTION_TEXT_BYTES], struct lg_error *error) {
+    char *whole = path[0] ? realpath(path, NULL) : NULL;
+    if (!whole && !path[0])
+        return LG_OK;
+    enum lg_status status = LG_OK;
+    if (!whole || strlen(whole) >= OPTION_TEXT_BYTES)
+        status = lg_fail(error, LG_INVALID, "trainer.state_dir \"%s\" cannot be used: %s", path,
+                         whole ? "its whole path is too long" : strerror(errno));
+    else
+        memcpy(path, whole, strlen(whole) + 1);
+    free(whole);
+    return status;
 }
 
 enum lg_status worker_config_check(const struct config *config, void *out, struct lg_error *error) {
@@ -108,7 +128,11 @@ enum lg_status worker_config_check(const struct config *config, void *out, struc
     if (status == LG_OK)
         status = check_coordinator(config, worker, error);
     if (status == LG_OK)
-        status = check_data_root(config, worker->data_root, error);
+        status = check_folder(config, "data_root", worker->data_root, error);
+    if (status == LG_OK)
+        status = check_folder(config, "trainer.state_dir", worker->state_dir, error);
+    if (status == LG_OK)
+        status = make_absolute(worker->state_dir, error);
     if (status == LG_OK)
         status = log_level_parse(worker->log_level, &worker->level);
     return status;

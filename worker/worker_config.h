@@ -18,6 +18,7 @@ struct worker_config {
     int64_t threads; /* BLAS threads of each trainer; 0: cores / slots */
     double slowdown; /* >= 1 */
     char data_root[OPTION_TEXT_BYTES];
+    char state_dir[OPTION_TEXT_BYTES]; /* absolute once it was checked; "": none */
     int64_t grace_ms;
     char security[OPTION_TEXT_BYTES];
     char http_bind[OPTION_TEXT_BYTES], http_token[OPTION_TEXT_BYTES], http_hosts[OPTION_TEXT_BYTES];
@@ -33,7 +34,8 @@ struct worker_config {
 extern const struct option_table worker_table;
 
 /* Checks what one option alone does not show (`worker` is filled already) and works out the fields at the end. Errors
- * name the place in `config` and the remedy. Sees to it that data_root is a folder; touches no other file. */
+ * name the place in `config` and the remedy. Sees to it that data_root and trainer.state_dir are folders; touches no
+ * other file. */
 LG_MUST_CHECK enum lg_status worker_config_check(const struct config *config, void *worker, struct lg_error *error);
 
 #endif

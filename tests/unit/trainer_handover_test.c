@@ -13,6 +13,7 @@ static const struct trainer_handover sample = {
     .device = "cuda:1",
     .threads = 4,
     .slowdown = 2.5,
+    .state_dir = "/var/lib/lagoon",
     .log_level = "debug",
     .agent_pid = 4242,
     .token = UINT64_C(0x0123456789abcdef),
@@ -37,6 +38,7 @@ START_TEST(what_is_written_is_read) {
     ck_assert_str_eq(read.coordinator, sample.coordinator);
     ck_assert_str_eq(read.job_name, sample.job_name);
     ck_assert_str_eq(read.device, sample.device);
+    ck_assert_str_eq(read.state_dir, sample.state_dir);
     ck_assert_str_eq(read.log_level, sample.log_level);
     ck_assert_int_eq(read.job, 12);
     ck_assert_int_eq(read.trainer, 3);

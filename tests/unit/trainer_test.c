@@ -124,6 +124,18 @@ const char *lg_client_transport(const struct lg_client *client) {
     return client->tcp ? "tcp" : "shm";
 }
 
+const struct tensor_spec *lg_client_tensors(const struct lg_client *client, size_t *count) {
+    (void)client;
+    *count = 0;
+    return NULL;
+}
+
+float *lg_client_residual(struct lg_client *client, uint64_t *elements) {
+    (void)client;
+    *elements = 0;
+    return NULL;
+}
+
 float *lg_gradient_buffer(struct lg_client *client, size_t index) {
     ck_assert_uint_lt(index, LG_GRADIENT_BUFFERS);
     return client->no_gradient_memory ? NULL : client->gradient_buffers[index];

@@ -68,6 +68,7 @@ START_TEST(bad_values_are_refused_with_their_place) {
     refuse("slowdown: 0.5\n", "from 1");
     refuse("data_root: /no/such/folder\n", "worker.yaml:1:12: data_root \"/no/such/folder\": No such file");
     refuse("data_root: /dev/null\n", "is not a folder");
+    refuse("trainer:\n  state_dir: /dev/null\n", "trainer.state_dir \"/dev/null\" is not a folder");
     refuse("solts: 2\n", "did you mean \"slots\"?");
 }
 END_TEST
