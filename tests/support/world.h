@@ -70,6 +70,7 @@ struct world_trainer {
     char reason[256];
     int64_t asked_ms, beat_ms, retry_ms, step_ms;
     bool frozen, silent; /* no step; no beat either */
+    bool parked;         /* frozen, and says that it waits for others */
     enum wire_lease lease_kind;
     uint64_t lease, epoch, first, end, at;
     uint32_t fence;

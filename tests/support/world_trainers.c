@@ -145,7 +145,8 @@ static void beat(struct world *world, struct world_trainer *trainer) {
                                                       .samples = trainer->samples,
                                                       .loss = 0.5,
                                                       .samples_per_second = 100,
-                                                      .state = "training"};
+                                                      .state = "training",
+                                                      .parked = trainer->parked};
     world_send(world, trainer->route, &message);
 }
 

@@ -230,6 +230,24 @@ START_TEST(a_trainer_falls_silent) {
 }
 END_TEST
 
+/* In consistency modes whoever waits for a hanging trainer makes no step either. */
+START_TEST(a_trainer_that_waits_for_others_does_not_hang) {
+    struct world *world = training(1, "6");
+    world_advance(world, 3000);
+    struct world_trainer *waiting = mid_slice(world);
+    waiting->frozen = waiting->parked = true;
+    world_advance(world, 100000);
+    ck_assert(waiting->there);
+    waiting->parked = false;
+    world_advance(world, 25000);
+    ck_assert(waiting->there); /* its time counts from now */
+    world_advance(world, 8000);
+    ck_assert(!waiting->there);
+    ck_assert(world_history_has(world, "a", "no step for"));
+    finish(world, 6);
+}
+END_TEST
+
 START_TEST(a_trainer_beats_but_does_not_step) {
     struct world *world = training(1, "6");
     world_advance(world, 3000);
@@ -357,6 +375,7 @@ int main(void) {
     tcase_add_test(tests, a_worker_comes_back_as_another_process);
     tcase_add_test(tests, a_trainer_falls_silent);
     tcase_add_test(tests, a_trainer_beats_but_does_not_step);
+    tcase_add_test(tests, a_trainer_that_waits_for_others_does_not_hang);
     tcase_add_test(tests, a_trainer_that_was_given_up_is_fenced);
     tcase_add_test(tests, restarts_run_out);
     tcase_add_test(tests, a_wrong_configuration_fails_at_once);
