@@ -14,15 +14,13 @@
 
 struct sim_flags {
     int64_t jobs;
-    char plot[OPTION_TEXT_BYTES], document[OPTION_TEXT_BYTES];
+    char plot[OPTION_TEXT_BYTES];
 };
 
 #define AT(field) offsetof(struct sim_flags, field)
 
 static const struct option options[] = {
     {"jobs", OPTION_INT, AT(jobs), "0", 0, 256, NULL, "processes", "runs at once; 0: one for each core"},
-    {"output", OPTION_STRING, AT(document), "", 0, 0, NULL, NULL,
-     "file to write everything to, as JSON: curves and histograms of each run"},
     {"plot", OPTION_STRING, AT(plot), "", 0, 0, NULL, NULL, "SVG file to draw the curves and histograms into"},
 };
 
@@ -59,10 +57,11 @@ static enum lg_status write_document(const struct experiment *experiment, const 
     return LG_OK;
 }
 
+/* `path`: where the document goes, beside the table; NULL: with `json`, it goes where the table would. */
 static enum lg_status report(const struct experiment *experiment, const struct sim_flags *flags, bool json,
-                             struct lg_error *error) {
+                             const char *path, struct lg_error *error) {
     enum lg_status status = LG_OK;
-    if (json) {
+    if (json && !path) {
         json_t *document = experiment_document(experiment);
         if (document)
             print_json(document, stdout);
@@ -70,11 +69,24 @@ static enum lg_status report(const struct experiment *experiment, const struct s
     } else {
         experiment_print(experiment, stdout);
     }
-    if (flags->document[0])
-        status = write_document(experiment, flags->document, error);
+    if (path)
+        status = write_document(experiment, path, error);
     if (status == LG_OK && flags->plot[0])
         status = experiment_plot(experiment, flags->plot, error);
     return status;
+}
+
+/* Takes the file of `--json FILE` out of the arguments behind the experiment: the one that sets no key. */
+static const char *take_path(int *argc, char **argv) {
+    const char *path = NULL;
+    int kept = 1;
+    for (int i = 1; i < *argc; i++)
+        if (!path && !strchr(argv[i], '='))
+            path = argv[i];
+        else
+            argv[kept++] = argv[i];
+    *argc = kept;
+    return path;
 }
 
 static int run(struct cli *cli, const void *own, int argc, char **argv) {
@@ -82,6 +94,7 @@ static int run(struct cli *cli, const void *own, int argc, char **argv) {
     const struct sigaction action = {.sa_handler = on_interrupt};
     struct experiment experiment;
     struct lg_error error = {0}, trouble = {0};
+    const char *path = cli->globals.json ? take_path(&argc, argv) : NULL;
     log_init("sim", LOG_LEVEL_ERROR);
     if (experiment_load(argv[0], (const char *const *)(argv + 1), (size_t)(argc - 1), check_job, &experiment, &error) !=
         LG_OK) {
@@ -96,7 +109,7 @@ static int run(struct cli *cli, const void *own, int argc, char **argv) {
                                            .interrupted = &interrupted};
     enum lg_status status = experiment_run(&experiment, &how, &trouble);
     int code = CLI_EXIT_OK;
-    if (report(&experiment, flags, cli->globals.json, &error) != LG_OK)
+    if (report(&experiment, flags, cli->globals.json, path, &error) != LG_OK)
         code = cli_fail(&error);
     if (status != LG_OK)
         code = cli_fail(&trouble);
@@ -107,7 +120,7 @@ static int run(struct cli *cli, const void *own, int argc, char **argv) {
 const struct cli_command cmd_sim = {
     .name = "sim",
     .summary = "try jobs on a simulated cluster: policies, modes, learning rates",
-    .arguments = "FILE [KEY=VALUE ...]",
+    .arguments = "FILE [KEY=VALUE ...] [--json [OUT]]",
     .least = 1,
     .most = 100,
     .details =
@@ -119,7 +132,8 @@ const struct cli_command cmd_sim = {
         "and\n"
         "the coordinator are the real ones; machines, network and clock are pretended, so that a thousand workers fit\n"
         "on one core, and the same file gives the same numbers each time. Needs no cluster. KEY=VALUE overrides the\n"
-        "file. `lagoon help sim-keys` lists the keys; docs/simulator.md says what is modelled and what is not.",
+        "file; --json OUT writes everything to a file, curves and histograms of each run too. `lagoon help sim-keys` "
+        "lists the keys; docs/simulator.md says what is modelled and what is not.",
     .options = &table,
     .run = run,
 };

@@ -43,7 +43,7 @@ class Sim(unittest.TestCase):
         return done
 
     def test_a_grid(self):
-        done = self.sim(self.write(SMALL), "--plot", self.path("x.svg"), "--output", self.path("x.json"))
+        done = self.sim(self.write(SMALL), "--plot", self.path("x.svg"), "--json", self.path("x.json"))
         for label in ("plain, lr 0.05", "plain, lr 0.1", "weighted, lr 0.05", "weighted, lr 0.1"):
             self.assertIn(label, done.stdout)
         self.assertEqual(done.stderr.count(" of 8: "), 8)
