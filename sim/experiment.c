@@ -148,7 +148,7 @@ static enum lg_status apply_variant(struct config *to, const struct config *base
 static enum lg_status make_cell(const struct experiment *experiment, const struct axes *axes, size_t number,
                                 struct experiment_cell *cell, struct lg_error *error) {
     enum lg_status status = LG_OK;
-    size_t places[EXPERIMENT_AXES_MAX];
+    size_t places[EXPERIMENT_AXES_MAX] = {0};
     for (size_t i = axes->count; i-- > 0; number /= axes->list[i].count)
         places[i] = number % axes->list[i].count;
     cell->config = config_new();

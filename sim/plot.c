@@ -72,15 +72,16 @@ static double step_of(struct range range) {
 static void draw_frame(const struct panel *panel, FILE *out) {
     double x_step = step_of(panel->x), y_step = step_of(panel->y);
     fprintf(out, "<text class=\"title\" x=\"%.1f\" y=\"%.1f\">%s</text>\n", panel->left, panel->top - 8, panel->title);
-    for (double y = ceil(panel->y.least / y_step) * y_step; y <= panel->y.most + y_step / 1000; y += y_step) {
+    for (long i = lround(ceil(panel->y.least / y_step)); (double)i * y_step <= panel->y.most + y_step / 1000; i++) {
+        double y = (double)i * y_step;
         fprintf(out, "<line class=\"grid\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/>\n", panel->left,
                 panel->left + PANEL, y_of(panel, y), y_of(panel, y));
         fprintf(out, "<text class=\"small end\" x=\"%.1f\" y=\"%.1f\">%g</text>\n", panel->left - 5, y_of(panel, y) + 3,
-                fabs(y) < y_step / 1000 ? 0 : y);
+                y);
     }
-    for (double x = ceil(panel->x.least / x_step) * x_step; x <= panel->x.most + x_step / 1000; x += x_step)
-        fprintf(out, "<text class=\"small middle\" x=\"%.1f\" y=\"%.1f\">%g</text>\n", x_of(panel, x),
-                panel->top + HEIGHT + 14, fabs(x) < x_step / 1000 ? 0 : x);
+    for (long i = lround(ceil(panel->x.least / x_step)); (double)i * x_step <= panel->x.most + x_step / 1000; i++)
+        fprintf(out, "<text class=\"small middle\" x=\"%.1f\" y=\"%.1f\">%g</text>\n", x_of(panel, (double)i * x_step),
+                panel->top + HEIGHT + 14, (double)i * x_step);
     fprintf(out, "<text class=\"small end\" x=\"%.1f\" y=\"%.1f\">%s</text>\n", panel->left + PANEL,
             panel->top + HEIGHT + 28, panel->x_title);
 }

@@ -31,7 +31,8 @@ static const struct option options[] = {
     {"features", OPTION_INT, AT(features), "64", 1, 65536, NULL, NULL, "features of a sample"},
     {"train_samples", OPTION_INT, AT(train_samples), "20000", 1, 1e7, NULL, "samples", "training samples"},
     {"test_samples", OPTION_INT, AT(test_samples), "4000", 0, 1e7, NULL, "samples", "test samples"},
-    {"spread", OPTION_FLOAT, AT(spread), "0.55", 0, 1000, NULL, NULL, "deviation of the components' means, per feature"},
+    {"spread", OPTION_FLOAT, AT(spread), "0.55", 0, 1000, NULL, NULL,
+     "deviation of the components' means, per feature"},
     {"noise", OPTION_FLOAT, AT(noise), "1", 0, 1000, NULL, NULL, "deviation of samples around their mean, per feature"},
     {"seed", OPTION_INT, AT(seed), "1", 0, 9e15, NULL, NULL, "seeds means and samples"},
 };
@@ -82,7 +83,7 @@ static void mixture_close(struct dataset *dataset) {
 static enum lg_status mixture_open(const void *option_values, struct dataset **out, struct lg_error *error) {
     const struct mixture_options *o = option_values;
     struct mixture_dataset *data = calloc(1, sizeof *data);
-    float *means = malloc((size_t)o->components * (size_t)o->features * sizeof *means);
+    float *means = calloc((size_t)o->components * (size_t)o->features, sizeof *means);
     if (!data || !means) {
         free(means);
         free(data);
