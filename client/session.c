@@ -362,8 +362,8 @@ int64_t session_next_tick_ns(const struct session *session, int64_t now_ns) {
             next = silence_ends_ns(session, slot);
         if (slot->retry_ns != 0 && slot->retry_ns < next)
             next = slot->retry_ns;
-        if (session_gate_due_ns(session, i) < next)
-            next = session_gate_due_ns(session, i);
+        int64_t gate_ns = session_gate_due_ns(session, i);
+        next = gate_ns < next ? gate_ns : next;
     }
     if (next == INT64_MAX)
         return -1;

@@ -3,6 +3,7 @@ stops is not waited for; settings that make no sense are refused."""
 
 import os
 import signal
+import tempfile
 import unittest
 
 from cluster import Cluster, check_exact
@@ -66,6 +67,17 @@ class Modes(unittest.TestCase):
                 accuracies[mode] = document["accuracy"]
         print(accuracies)
         self.assertGreater(accuracies["bsp"], accuracies["async"] - 0.05)
+
+    def test_replays_to_the_last_bit(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "recording")
+            with Cluster(shards=1, workers=3, slowdowns=(1, 1, 3), server_args=("--record=" + path,)) as cluster:
+                for mode in ("dssp", "bsp", "backup", "buffered"):
+                    job = cluster.submit(**{**JOB, "name": mode, "consistency.mode": mode, "model.kind": "softmax",
+                                            **MODES[mode]})
+                    self.assertEqual(cluster.wait(job)["state"], "finished")
+                cluster.daemons["server1"].stop()
+                self.assertIn("every decision is the same", cluster.lagoon("replay", path).stdout)
 
     def test_what_makes_no_sense_is_refused(self):
         with Cluster(servers=0, workers=0) as cluster:
