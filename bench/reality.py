@@ -11,7 +11,6 @@ two cores: what is compared is the order of events, not the speed of this machin
 """
 
 import argparse
-import datetime
 import json
 import os
 import re
@@ -32,10 +31,6 @@ JOB = {"model.kind": "mlp", "model.hidden": "128", "updater.kind": "momentum", "
 EPOCHS = 12
 TARGET = 0.90
 RATES = {"async": (0.01, 0.02, 0.04, 0.08), "bsp": (0.04, 0.08, 0.16, 0.32)}
-
-
-def when(text):
-    return datetime.datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
 
 
 def decisions(path):
@@ -84,6 +79,50 @@ def target_time(document, rows):
     return next(row[0] for row in rows if row[2] >= samples) - rows[0][0]
 
 
+def simulated(folder, times):
+    """The same job in the simulator, on workers whose step times are those that were measured."""
+    slow = max(times, key=lambda session: statistics.mean(times[session]))
+    for name, sessions in (("fast", set(times) - {slow}), ("slow", {slow})):
+        with open(os.path.join(folder, name + ".txt"), "w") as file:
+            file.writelines("%.6f\n" % gap for session in sorted(sessions) for gap in times[session])
+    path, out = os.path.join(folder, "reality.yaml"), os.path.join(folder, "reality.json")
+    keys = {**JOB, "train.epochs": EPOCHS, "sim.workers": "%dx1, 1x1" % (len(times) - 1), "sim.seeds": "1, 2, 3, 4, 5",
+            "sim.step.distribution": "trace",
+            "sim.step.trace": ", ".join(os.path.join(folder, name + ".txt") for name in ("fast", "slow"))}
+    with open(path, "w") as file:
+        file.writelines("%s: %s\n" % (key, json.dumps(value) if isinstance(value, str) else value)
+                        for key, value in keys.items())
+    subprocess.run([os.path.join(BIN, "lagoon"), "sim", path, "--output", out], check=True, capture_output=True, cwd=ROOT)
+    with open(out) as file:
+        return json.load(file)["cells"][0]["summary"]
+
+
+def compare(folder, runs):
+    """Real runs against the simulator fed with their step times."""
+    real = {"accuracy": [], "staleness": [], "weight": []}
+    times = {}
+    for run in range(runs):
+        document, rows = real_run(folder, "async%d" % run, {"train.epochs": EPOCHS, "seed": run + 1})
+        measured = step_times(rows)
+        times = measured if run == 0 else times
+        real["accuracy"].append(document["accuracy"])
+        real["staleness"].append(statistics.mean(row[3] for row in rows))
+        real["weight"].append(statistics.mean(row[4] for row in rows))
+        print("real run %d: accuracy %.3f, mean staleness %.3f, mean weight %.3f, %d pushes; mean steps %s ms" % (
+            run + 1, document["accuracy"], real["staleness"][-1], real["weight"][-1], len(rows),
+            ", ".join("%.2f" % (1e3 * statistics.mean(gaps)) for gaps in measured.values())), flush=True)
+    summary = simulated(folder, times)
+    sim = {"accuracy": summary["accuracy"]["mean"], "staleness": summary["staleness.mean"]["mean"],
+           "weight": summary["weight.mean"]["mean"]}
+    mean = {key: statistics.mean(values) for key, values in real.items()}
+    print("\n| | real, %d runs | simulated, 5 seeds | |\n|---|---|---|---|" % runs)
+    print("| final accuracy | %.1f %% | %.1f %% | %+.1f points |" % (
+        100 * mean["accuracy"], 100 * sim["accuracy"], 100 * (sim["accuracy"] - mean["accuracy"])))
+    print("| mean staleness | %.2f | %.2f | %+.0f %% |" % (
+        mean["staleness"], sim["staleness"], 100 * (sim["staleness"] / mean["staleness"] - 1)))
+    print("| mean weight | %.3f | %.3f | |\n" % (mean["weight"], sim["weight"]), flush=True)
+
+
 def race(folder):
     """The time to the target accuracy, async against bsp, each with the best of its learning rates."""
     best = {}
@@ -111,13 +150,7 @@ def main():
     options = parser.parse_args()
     folder = options.work or tempfile.mkdtemp(prefix="lagoon-reality-")
     os.makedirs(folder, exist_ok=True)
-    for run in range(options.runs):
-        document, rows = real_run(folder, "async%d" % run, {"train.epochs": EPOCHS, "seed": run + 1})
-        times = step_times(rows)
-        print("async %d: accuracy %.3f, staleness mean %.2f, mean weight %.3f, %d pushes, to target %s s; steps %s" % (
-            run, document["accuracy"], statistics.mean(row[3] for row in rows), statistics.mean(row[4] for row in rows),
-            len(rows), target_time(document, rows),
-            " ".join("%.4f" % statistics.mean(gaps) for gaps in times.values())), flush=True)
+    compare(folder, options.runs)
     race(folder)
 
 
