@@ -92,7 +92,7 @@ def simulated(folder, times):
     with open(path, "w") as file:
         file.writelines("%s: %s\n" % (key, json.dumps(value) if isinstance(value, str) else value)
                         for key, value in keys.items())
-    subprocess.run([os.path.join(BIN, "lagoon"), "sim", path, "--output", out], check=True, capture_output=True, cwd=ROOT)
+    subprocess.run([os.path.join(BIN, "lagoon"), "sim", path, "--json", out], check=True, stdout=subprocess.DEVNULL, cwd=ROOT)
     with open(out) as file:
         return json.load(file)["cells"][0]["summary"]
 
