@@ -110,7 +110,8 @@ static enum lg_status open_shards(const struct shards *shards, bool validated, s
 }
 
 static struct kernel_shard *shard_of(struct shards *shards, uint32_t what) {
-    return what < BENCH_SHARD_VALIDATED ? &shards->plain[what] : &shards->validated[what - BENCH_SHARD_VALIDATED];
+    struct kernel_shard *list = what < BENCH_SHARD_VALIDATED ? shards->plain : shards->validated;
+    return &list[what % BENCH_SHARD_VALIDATED];
 }
 
 static enum lg_status open_all(struct shards *shards, uint64_t bytes, struct lg_error *error) {

@@ -71,17 +71,18 @@ static json_t *document_of(const char *path, const struct replay_summary *summar
 }
 
 static void print_summary(const char *path, const json_t *document, const struct replay_summary *summary) {
-    size_t i;
-    const json_t *job;
+    const json_t *jobs = json_object_get(document, "jobs");
     printf("%s: shard %u, recorded by lagoon %s over %.1f s: %" PRIu64 " messages, %" PRIu64 " decisions\n", path,
            summary->shard, summary->version, (double)(summary->last_ns - summary->first_ns) * 1e-9, summary->inputs,
            summary->decisions);
-    json_array_foreach(json_object_get(document, "jobs"), i, job)
+    for (size_t i = 0; i < json_array_size(jobs); i++) {
+        const json_t *job = json_array_get(jobs, i);
         printf("  job \"%s\": %lld pushes, %lld samples, %lld dropped; staleness mean %.2f, most %lld; mean weight "
                "%.3f\n",
                field_text(job, "name", "?"), field_integer(job, "pushes", 0), field_integer(job, "samples", 0),
                field_integer(job, "dropped", 0), field_number(job, "staleness_mean", 0),
                field_integer(job, "staleness_max", 0), field_number(job, "weight_mean", 1));
+    }
     printf("  every decision is the same%s",
            summary->digests == 0 ? "; there are no checksums of values to compare" : "");
     if (summary->digests > 0)

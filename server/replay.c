@@ -115,6 +115,7 @@ static enum lg_status take_input(struct replay *replay, const struct shard_input
     if (replay->options->hear)
         replay->options->hear(replay->options->context, input);
     shard_receive(replay->shard, input);
+    replay->input = NULL;
     return LG_OK;
 }
 

@@ -140,7 +140,8 @@ static uint64_t push(void) {
     static uint64_t clock;
     uint64_t ticket = 0;
     struct lg_error error = {0};
-    const struct session_push spec = {.clock = ++clock, .samples = 4, .local_steps = 1, .gradients = gradients};
+    clock++;
+    const struct session_push spec = {.clock = clock, .samples = 4, .local_steps = 1, .gradients = gradients};
     ck_assert_msg(session_push_open(session, &spec, now, &ticket, &error) == LG_OK, "%s", error.message);
     session_push_ready(session, 0, 2, now);
     return ticket;

@@ -60,9 +60,8 @@ START_TEST(pushes_that_are_written_are_read) {
                                       "pushes x:1", "pushes 3:0.5 4", "pushes -3:0.5", "numbers steps=1"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         ck_assert_msg(trainer_pushes_read(bad[i], read) == 0, "%s", bad[i]);
-    char many[TRAINER_LINE_BYTES_MAX] = "pushes";
-    for (int i = 0; i <= TRAINER_PUSHES_MAX; i++)
-        strcat(many, " 1:1");
+    static const char many[] = "pushes 1:1 1:1 1:1 1:1 1:1 1:1 1:1 1:1 1:1 1:1 1:1 1:1 1:1 1:1 1:1";
+    _Static_assert(sizeof many == 6 + 4 * (TRAINER_PUSHES_MAX + 1) + 1, "one more than a line has room for");
     ck_assert_uint_eq(trainer_pushes_read(many, read), 0);
 }
 END_TEST
