@@ -39,6 +39,11 @@ bool worker_session_open(struct virtual_worker *worker, const struct wire_messag
     struct lg_error error = {0};
     if (!read_addresses(worker, reply))
         return false;
+    struct job_codecs codecs;
+    if (job_codecs(simulation->config, &codecs, &error) != LG_OK) {
+        simulation_fail(simulation, error.status, "%s", error.message);
+        return false;
+    }
     simulation->lead = worker->slots[welcome->placement_count > 0 ? welcome->placement[0] : 0];
     worker->id = reply->session;
     worker->incarnation = reply->incarnation;
@@ -54,6 +59,11 @@ bool worker_session_open(struct virtual_worker *worker, const struct wire_messag
                                           .shard_count = worker->slot_count,
                                           .window = SESSION_WINDOW,
                                           .mode = simulation->job.consistency,
+                                          .push_codec = codecs.push,
+                                          .pull_codec = codecs.pull,
+                                          .pull_delta = codecs.pull_delta,
+                                          .topk = codecs.topk,
+                                          .isa = isa_detect(),
                                           .reply_timeout_ms = REPLY_TIMEOUT_MS};
     const struct session_sink sink = {.context = worker, .send = session_says, .reopen = session_reopens};
     if (session_new(&config, &sink, &worker->session, &error) != LG_OK) {
