@@ -9,7 +9,7 @@
 #include "server/policy.h"
 #include "common/updater.h"
 
-enum { WARNINGS_MAX = 8, WARNING_BYTES = 240 };
+enum { WARNINGS_MAX = 8, WARNING_BYTES = 480 };
 
 struct warnings {
     char texts[WARNINGS_MAX][WARNING_BYTES];
@@ -80,7 +80,8 @@ static void warn(struct warnings *warnings, const char *format, ...) {
     warnings->count++;
 }
 
-static void look_at_cluster(const struct coordinator *core, const struct job *job, struct warnings *warnings) {
+/* Slots that there are. */
+static size_t look_at_cluster(const struct coordinator *core, const struct job *job, struct warnings *warnings) {
     size_t servers = 0, agents = 0, slots = 0;
     for (size_t i = 0; i < core->members.count; i++) {
         const struct member *member = core->members.items[i];
@@ -97,16 +98,45 @@ static void look_at_cluster(const struct coordinator *core, const struct job *jo
     else if ((size_t)job->config.workers > slots)
         warn(warnings, "workers: %" PRId64 " trainers are wanted, but there are %zu slots: it runs with what there is",
              job->config.workers, slots);
+    return slots;
+}
+
+/* The updater's heavy-ball momentum; 0: it has none. */
+static double momentum_of(struct config *spec) {
+    const struct updater *updater = NULL;
+    double values[UPDATER_PARAMS_MAX];
+    if (updater_configure(spec, &updater, values, NULL) == LG_OK)
+        for (size_t i = 0; i < updater->param_count; i++)
+            if (strcmp(updater->params[i].name, "beta") == 0)
+                return values[i];
+    return 0;
+}
+
+/* Asynchrony adds momentum of its own. Where much momentum, many workers and pushes that count fully however stale
+ * they are come together, experiment E2 collapsed at rates that are fine without staleness (docs/staleness.md). */
+static void look_at_staleness(const struct job *job, size_t workers, struct warnings *warnings) {
+    enum { WORKERS_MANY = 8 };
+    static const double momentum_much = 0.8, weight_much = 0.5;
+    const struct policy *policy = NULL;
+    double values[POLICY_PARAMS_MAX], momentum = momentum_of(job->spec);
+    if (consistency_has(job->config.consistency, CONSISTENCY_ROUNDS) || workers < WORKERS_MANY ||
+        momentum < momentum_much || policy_configure(job->spec, &policy, values, NULL) != LG_OK)
+        return;
+    const struct policy_moment moment = {.staleness = workers - 1, .concurrency = (uint32_t)workers};
+    const double weight = (double)policy->weight(values, &moment);
+    if (weight < weight_much || (policy->compensation && policy->compensation->drift))
+        return;
+    warn(warnings,
+         "updater.beta %g on %zu workers with staleness.policy \"%s\", which gives a push that is %zu updates old a "
+         "weight of "
+         "%.2f: such jobs collapse at learning rates that are fine for one worker. Lower updater.beta to 0.5 or choose "
+         "policy polynomial. To see it: lagoon sim configs/experiments/collapse.yaml sim.workers=%zu updater.beta=%g "
+         "staleness.policy=%s",
+         momentum, workers, policy->name, workers - 1, weight, workers, momentum, policy->name);
 }
 
 static void look_at_training(const struct job *job, struct warnings *warnings) {
     const struct job_config *config = &job->config;
-    bool momentum = strcmp(config->updater, "momentum") == 0 || strcmp(config->updater, "nesterov") == 0;
-    if (momentum && config->workers != 1 && strcmp(config->staleness, "constant") == 0)
-        warn(warnings,
-             "updater.kind \"%s\" with staleness.policy \"constant\": asynchrony adds momentum of its own; "
-             "lower updater.momentum, or choose a policy that weighs stale pushes down",
-             config->updater);
     if (strcmp(config->schedule, "cosine") == 0 && config->warmup_samples > 0 && config->total_samples > 0 &&
         config->warmup_samples >= config->total_samples)
         warn(warnings, "lr.warmup_samples is not below lr.total_samples: the learning rate never reaches its base");
@@ -208,7 +238,8 @@ void jobs_submit(struct coordinator *core, const struct coordinator_input *input
     if (!job) {
         status = enqueue(core, input, &job, &error);
         if (status == LG_OK) {
-            look_at_cluster(core, job, &warnings);
+            size_t slots = look_at_cluster(core, job, &warnings);
+            look_at_staleness(job, job->config.workers > 0 ? (size_t)job->config.workers : slots, &warnings);
             look_at_training(job, &warnings);
             record(core, job, &warnings);
         }

@@ -57,6 +57,42 @@ START_TEST(a_specification_is_checked) {
 }
 END_TEST
 
+/* What experiment E2 saw collapse is remarked on, with the command that shows it; what it did not is let be. */
+START_TEST(momentum_on_many_workers_is_remarked_on) {
+    static const struct {
+        const char *keys;
+        size_t warnings;
+    } cases[] = {
+        {"updater.kind=momentum;staleness.policy=constant;workers=8", 1},
+        {"updater.kind=nesterov;staleness.policy=cutoff;workers=30", 1},
+        {"updater.kind=momentum;staleness.policy=delay-adaptive;workers=8", 1},
+        {"updater.kind=momentum;staleness.policy=dc-asgd;workers=8", 1},
+        {"updater.kind=momentum;staleness.policy=polynomial;workers=30", 0},
+        {"updater.kind=momentum;staleness.policy=gap-aware;workers=30", 0},
+        {"updater.kind=momentum;staleness.policy=constant;workers=7", 0},
+        {"updater.kind=momentum;updater.beta=0.5;staleness.policy=constant;workers=30", 0},
+        {"updater.kind=adam;staleness.policy=constant;workers=30", 0},
+        {"updater.kind=momentum;staleness.policy=constant;consistency.mode=bsp;workers=30", 0},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct world *world = world_new(1);
+        world_add_server(world, 0, "s", 1, 1 << 30);
+        world_add_agent(world, 0, "w", 30);
+        world_advance(world, 500);
+        ck_assert_uint_ne(world_submit(world, "name=a;%s", cases[i].keys), 0);
+        ck_assert_msg(world->warning_count == cases[i].warnings, "%s: %zu", cases[i].keys, world->warning_count);
+        world_free(world);
+    }
+    struct world *world = world_new(1);
+    world_add_server(world, 0, "s", 1, 1 << 30);
+    world_add_agent(world, 0, "w", 9);
+    world_advance(world, 500);
+    world_submit(world, "name=a;updater.kind=momentum;staleness.policy=constant"); /* workers: the slots there are */
+    ck_assert_uint_eq(world->warning_count, 1);
+    world_free(world);
+}
+END_TEST
+
 /* A slice is never less than what one push is about, also where that takes longer than a slice should. */
 START_TEST(slices_hold_whole_rounds_of_local_steps) {
     struct world *world = world_new(3);
@@ -687,6 +723,7 @@ int main(void) {
     tcase_set_timeout(tests, 120);
     tcase_add_test(tests, a_job_runs_from_submission_to_its_ledger);
     tcase_add_test(tests, a_specification_is_checked);
+    tcase_add_test(tests, momentum_on_many_workers_is_remarked_on);
     tcase_add_test(tests, slices_hold_whole_rounds_of_local_steps);
     tcase_add_test(tests, names_are_unique_among_live_jobs);
     tcase_add_test(tests, a_repeated_submission_makes_one_job);
