@@ -80,6 +80,8 @@ enum lg_status coordinator_new(const struct coordinator_config *config, const st
     if (!core)
         return lg_fail(error, LG_NO_MEMORY, "no memory for the coordinator");
     core->config = *config;
+    if (core->config.sessions_per_job_max == 0)
+        core->config.sessions_per_job_max = CORE_SESSIONS_PER_JOB_MAX;
     core->sink = *sink;
     core->next_member = core->next_job = core->next_trainer = 1;
     /* Answers to an earlier coordinator's commands must not be taken for answers to ours. */

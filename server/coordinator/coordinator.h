@@ -19,6 +19,7 @@ struct coordinator;
 struct coordinator_config {
     uint64_t instance; /* random per process */
     int64_t beat_ms, dead_after_ms, server_grace_ms;
+    uint32_t sessions_per_job_max;     /* 0: CORE_SESSIONS_PER_JOB_MAX */
     uint64_t (*random)(void *context); /* for session numbers and tokens: getrandom in the process, seeded in tests */
     void *random_context;
     const char *address, *http; /* shown by `lagoon status`; borrowed */

@@ -134,10 +134,11 @@ static size_t sessions_of(const struct coordinator *core, uint64_t job) {
 
 /* Is there room for one more? Says when to ask again where not: sessions end all the time. */
 static bool has_room(const struct joining *joining) {
-    if (sessions_of(joining->core, joining->job->id) < CORE_SESSIONS_PER_JOB_MAX)
+    size_t most = joining->core->config.sessions_per_job_max;
+    if (sessions_of(joining->core, joining->job->id) < most)
         return true;
-    answer(joining, LG_UNAVAILABLE, CORE_RETRY_LONG_MS, "job \"%s\" has %d sessions, the most there may be",
-           joining->job->name, CORE_SESSIONS_PER_JOB_MAX);
+    answer(joining, LG_UNAVAILABLE, CORE_RETRY_LONG_MS, "job \"%s\" has %zu sessions, the most there may be",
+           joining->job->name, most);
     return false;
 }
 

@@ -378,7 +378,7 @@ static bool wants_trainers(const struct coordinator *core, const struct job *job
     if (job->phase == JOB_PHASE_RUNNING && there > 0 && leases_samples_left(&job->leases) == 0)
         return false;
     size_t wanted = job->config.workers == 0 ? SIZE_MAX : (size_t)job->config.workers;
-    return there < wanted && there < CORE_SESSIONS_PER_JOB_MAX;
+    return there < wanted && there < core->config.sessions_per_job_max;
 }
 
 static bool a_server_is_there(const struct coordinator *core) {

@@ -109,6 +109,7 @@ static void open_core(struct world *world) {
                                         .beat_ms = 1000,
                                         .dead_after_ms = 5000,
                                         .server_grace_ms = 60000,
+                                        .sessions_per_job_max = WORLD_SESSIONS_PER_JOB_MAX,
                                         .random = secret,
                                         .random_context = world};
     struct coordinator_sink sink = {world, post, store};

@@ -18,7 +18,8 @@ enum {
     WORLD_TRAINERS = 256,
     WORLD_JOBS = 8,
     WORLD_SESSIONS = 256,
-    WORLD_SAMPLES = 400, /* of an epoch, at most */
+    WORLD_SESSIONS_PER_JOB_MAX = 300, /* that the coordinator takes */
+    WORLD_SAMPLES = 400,              /* of an epoch, at most */
     WORLD_EPOCHS = 6,
     WORLD_TICK_MS = 50,
 };

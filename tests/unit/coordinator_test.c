@@ -1,5 +1,6 @@
 /* A job's life as the coordinator's core sees it, with nothing going wrong, and what it refuses. */
 #include <check.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -388,19 +389,20 @@ static struct wire_join_reply join_once(struct world *world, uint64_t request) {
 }
 
 START_TEST(too_many_sessions_wait) {
-    enum { SESSIONS_MAX = 512 };
+    char text[64];
     struct world *world = world_new(1);
     world_populate(world);
     world_submit(world, "name=a");
     world_until(world, "a", "finished", 60000);
     world_advance(world, 2000); /* the trainers have left */
     world->servers[0].stopped = world->servers[1].stopped = true;
-    for (uint64_t i = 1; i <= SESSIONS_MAX; i++)
+    for (uint64_t i = 1; i <= WORLD_SESSIONS_PER_JOB_MAX; i++)
         ck_assert_uint_eq(join_once(world, i).status, LG_OK); /* no answer yet */
-    struct wire_join_reply reply = join_once(world, SESSIONS_MAX + 1);
+    struct wire_join_reply reply = join_once(world, WORLD_SESSIONS_PER_JOB_MAX + 1);
     ck_assert_uint_eq(reply.status, LG_UNAVAILABLE);
     ck_assert_uint_gt(reply.retry_ms, 0);
-    ck_assert_ptr_nonnull(strstr(world->reply_text, "512 sessions"));
+    snprintf(text, sizeof text, " %d sessions", WORLD_SESSIONS_PER_JOB_MAX);
+    ck_assert_msg(strstr(world->reply_text, text) != NULL, "%s", world->reply_text);
     world_free(world);
 }
 END_TEST
@@ -409,13 +411,18 @@ START_TEST(no_more_trainers_than_sessions) {
     struct world *world = world_new(1);
     world_add_server(world, 0, "s", 1, 1 << 30);
     struct wire_message message = {.kind = WIRE_REGISTER, .request = 1};
-    message.register_ = (struct wire_register){
-        .kind = WIRE_MEMBER_AGENT, .name = "huge", .instance = 77, .slots = 600, .version = "", .http = ""};
+    message.register_ = (struct wire_register){.kind = WIRE_MEMBER_AGENT,
+                                               .name = "huge",
+                                               .instance = 77,
+                                               .slots = WORLD_SESSIONS_PER_JOB_MAX + 88,
+                                               .version = "",
+                                               .http = ""};
     world_say(world, ROUTE_CLI, &message);
     world_submit(world, "name=a");
     world_advance(world, 1000);
     json_t *jobs = world_ask(world, "jobs", "");
-    ck_assert_int_eq(json_integer_value(json_object_get(json_array_get(jobs, 0), "trainers")), 512);
+    ck_assert_int_eq(json_integer_value(json_object_get(json_array_get(jobs, 0), "trainers")),
+                     WORLD_SESSIONS_PER_JOB_MAX);
     json_decref(jobs);
     world_free(world);
 }
