@@ -1,5 +1,5 @@
 /* Inside the simulator: shared by simulation.c (clock and events), cluster.c (shards and coordinator), network.c,
- * virtual_worker.c, compute.c (gradients and evaluations). One thread. */
+ * virtual_worker.h, compute.c (gradients and evaluations). One thread. */
 #ifndef LAGOON_SIM_SIMULATION_STATE_H
 #define LAGOON_SIM_SIMULATION_STATE_H
 
