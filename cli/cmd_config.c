@@ -5,6 +5,7 @@
 #include "cli/cli.h"
 #include "cli/job_file.h"
 #include "server/server_config.h"
+#include "sim/experiment.h"
 #include "worker/worker_config.h"
 
 struct check_options {
@@ -12,7 +13,7 @@ struct check_options {
 };
 
 static const struct option options[] = {
-    {"as", OPTION_CHOICE, offsetof(struct check_options, as), "guess", 0, 0, "guess|server|worker|job", NULL,
+    {"as", OPTION_CHOICE, offsetof(struct check_options, as), "guess", 0, 0, "guess|server|worker|job|experiment", NULL,
      "what the files are; guess: by their keys"},
 };
 
@@ -30,6 +31,11 @@ static int keys_known(const struct option_table *of, const struct config *config
 static const char *guess(const struct config *config) {
     int server = keys_known(&server_table, config), worker = keys_known(&worker_table, config),
         job = keys_known(&job_table, config);
+    for (size_t i = 0; i < config->count; i++) {
+        const char *key = config->entries[i].key;
+        if (!strncmp(key, "sim.", 4) || !strncmp(key, "grid.", 5) || !strncmp(key, "variants.", 9))
+            return "experiment";
+    }
     for (size_t i = 0; i < config->count; i++) {
         const char *key = config->entries[i].key;
         if (!strncmp(key, "model.", 6) || !strncmp(key, "dataset.", 8) || !strncmp(key, "train.", 6))
@@ -53,15 +59,29 @@ static enum lg_status check_daemon(const struct option_table *of, struct config 
     return status;
 }
 
+static enum lg_status check_job(struct config *config, struct lg_error *error) {
+    struct job_config job;
+    return job_file_check(config, &job, error);
+}
+
+static enum lg_status check_experiment(const char *path, struct lg_error *error) {
+    struct experiment experiment;
+    enum lg_status status = experiment_load(path, NULL, 0, check_job, &experiment, error);
+    if (status == LG_OK)
+        experiment_free(&experiment);
+    return status;
+}
+
 static enum lg_status check_file(const char *path, const char *as, const char **kind, struct lg_error *error) {
     struct config *config = NULL;
-    struct job_config job;
     enum lg_status status = config_read_file(path, &config, error);
     if (status != LG_OK)
         return status;
     *kind = strcmp(as, "guess") == 0 ? guess(config) : as;
     if (strcmp(*kind, "job") == 0)
-        status = job_file_check(config, &job, error);
+        status = check_job(config, error);
+    else if (strcmp(*kind, "experiment") == 0)
+        status = check_experiment(path, error);
     else
         status = check_daemon(strcmp(*kind, "server") == 0 ? &server_table : &worker_table, config, error);
     config_free(config);
@@ -78,7 +98,7 @@ static int run_check(struct cli *cli, const void *own, int argc, char **argv) {
             cli_fail(&error);
             code = CLI_EXIT_USAGE;
         } else if (!cli->globals.json) {
-            printf("%s: nothing wrong, as a %s file\n", argv[i], kind);
+            printf("%s: nothing wrong, as %s %s file\n", argv[i], kind[0] == 'e' ? "an" : "a", kind);
         }
     }
     if (cli->globals.json)

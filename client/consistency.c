@@ -55,7 +55,7 @@ static enum lg_status check_options(const struct config *config, const struct co
                    {"consistency.pushes", CONSISTENCY_TAKES_PUSHES}};
     for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
         char modes[160] = "";
-        if (!config_find(config, options[i].key) || (mode->flags & options[i].flag))
+        if ((mode->flags & options[i].flag) || option_is_default(&job_table, config, options[i].key))
             continue;
         for (size_t m = 0; m < COUNT; m++) {
             size_t used = strlen(modes);

@@ -149,7 +149,7 @@ static enum lg_status check_local(const struct config *config, const struct job_
                        (long long)job->local_steps);
     }
     for (size_t i = 0; job->local_steps == 1 && i < sizeof keys / sizeof *keys; i++) {
-        if (!config_find(config, keys[i]))
+        if (option_is_default(&job_table, config, keys[i]))
             continue;
         place_of(config, keys[i], place, sizeof place);
         return lg_fail(error, LG_INVALID, "%s: %s means nothing without local steps: set train.local_steps above 1",

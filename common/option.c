@@ -294,3 +294,11 @@ enum lg_status option_take_flags(const struct option_table *table, const char *p
                                  struct config *config, struct lg_error *error) {
     return option_take_flags_of(&table, &prefix, 1, argc, argv, config, error);
 }
+
+bool option_is_default(const struct option_table *table, const struct config *config, const char *key) {
+    const struct config_entry *entry = config_find(config, key);
+    for (size_t i = 0; entry && i < table->count; i++)
+        if (strcmp(table->options[i].key, key) == 0)
+            return table->options[i].fallback && strcmp(entry->value, table->options[i].fallback) == 0;
+    return !entry;
+}

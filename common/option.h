@@ -87,6 +87,8 @@ void option_print_man_keys(const struct option_table *table, const char *prefix,
 /* A commented YAML file with every option at its default. */
 void option_print_yaml(const struct option_table *table, const char *prefix, FILE *out);
 
+/* True where the file does not have the key, or has its default written out. */
+bool option_is_default(const struct option_table *table, const struct config *config, const char *key);
 /* The word of `words` (NULL-terminated) nearest to `word` by edit distance, or NULL when none is near enough. */
 const char *option_nearest(const char *word, const char *const *words);
 

@@ -56,7 +56,7 @@ class Page(unittest.TestCase):
             self.assertEqual(done.returncode, 0, "lagoon " + name)
 
     def test_help_topics(self):
-        topics = re.search(r"`lagoon help keys`.* say what there is", README).group(0)
+        topics = re.search(r"`lagoon help keys`.*?say what there is", README, re.S).group(0)
         for topic in ["keys"] + [word.split()[-1] for word in re.findall(r"`([^`]+)`", topics)]:
             done = subprocess.run([os.path.join(BIN, "lagoon"), "help", topic], capture_output=True, timeout=60)
             self.assertEqual(done.returncode, 0, topic)

@@ -91,7 +91,7 @@ static const struct {
     {"consistency: {mode: buffered}\n", "\"buffered\" needs consistency.pushes"},
     {"consistency: {mode: backup, pushes: 6}\nworkers: 5\n", "a round of 6 pushes never fills with 5 workers"},
     {"consistency: {mode: dssp, bound: 9, bound_most: 8}\n", "bound_most 8 is below consistency.bound 9"},
-    {"consistency: {mode: async, bound: 3}\n", "consistency.bound says nothing in consistency.mode \"async\""},
+    {"consistency: {mode: async, bound: 4}\n", "consistency.bound says nothing in consistency.mode \"async\""},
     {"consistency: {mode: ssp, bound_most: 3}\n", "it is for dssp"},
     {"consistency: {mode: bsp, pushes: 3}\n", "it is for backup, rennala, buffered"},
 };

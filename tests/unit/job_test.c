@@ -47,6 +47,7 @@ START_TEST(local_steps_stand_alone) {
     ck_assert_int_eq(read_job("\nlocal: {lr: 0.5}\n", &job, &error), LG_INVALID);
     ck_assert_ptr_nonnull(strstr(error.message, "job.yaml:2"));
     ck_assert_ptr_nonnull(strstr(error.message, "set train.local_steps"));
+    ck_assert_int_eq(read_job("local: {lr: 0.01}\n", &job, &error), LG_OK); /* the default, as config show prints it */
 }
 END_TEST
 

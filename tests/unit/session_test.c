@@ -155,9 +155,11 @@ static void greet(struct bench *bench, uint32_t slot) {
     ck_assert_uint_eq(hello->hello.job, 3);
     ck_assert_uint_ne(hello->request, 0);
     hear(bench, slot,
-         (struct wire_message){.kind = WIRE_HELLO_REPLY,
-                               .request = hello->request,
-                               .hello_reply = {slot, bench->window, bench->credit, bench->version}});
+         (struct wire_message){
+             .kind = WIRE_HELLO_REPLY,
+             .request = hello->request,
+             .hello_reply = {
+                 .shard = slot, .window = bench->window, .credit_bytes = bench->credit, .version = bench->version}});
 }
 
 static void acknowledge(struct bench *bench, uint32_t slot, uint64_t seq, uint32_t status) {
