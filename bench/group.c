@@ -178,8 +178,8 @@ static void stay_here(cpu_set_t *before) {
     (void)sched_setaffinity(0, sizeof here, &here);
 }
 
-enum lg_status group_run(struct group *group, const struct probe_plan *plan, struct figures *figures,
-                         struct omissions *omissions, struct lg_error *error) {
+static enum lg_status sitting(struct group *group, const struct probe_plan *plan, struct figures *figures,
+                              struct omissions *omissions, struct lg_error *error) {
     cpu_set_t before;
     if (group->one_core)
         stay_here(&before);
@@ -191,5 +191,16 @@ enum lg_status group_run(struct group *group, const struct probe_plan *plan, str
     for (size_t i = group->station_count; i-- > 0;)
         if (group->stations[i].open)
             station_close(&group->stations[i]);
+    return status;
+}
+
+enum lg_status group_run(struct group *group, const struct probe_plan *plan, struct figures *figures,
+                         struct omissions *omissions, struct lg_error *error) {
+    struct probe_plan part = *plan;
+    enum lg_status status = LG_OK;
+    for (part.begin = 0; status == LG_OK && part.begin < plan->rounds; part.begin = part.rounds) {
+        part.rounds = group->fresh ? part.begin + 1 : plan->rounds;
+        status = sitting(group, &part, figures, omissions, error);
+    }
     return status;
 }

@@ -34,6 +34,7 @@ struct station {
 struct group {
     char name[FIGURE_NAME_BYTES];
     bool one_core; /* all its processes share one */
+    bool fresh;    /* new processes for every round: on which cores they sit is part of what is measured */
     struct station stations[GROUP_STATIONS_MAX];
     size_t station_count;
     struct probe probes[GROUP_PROBES_MAX];

@@ -41,7 +41,7 @@ enum lg_status probes_run(struct probe *probes, size_t count, const struct probe
     enum lg_status status = LG_OK;
     for (size_t i = 0; status == LG_OK && i < count; i++)
         status = warm(&probes[i], plan->seconds, error);
-    for (unsigned round = 0; status == LG_OK && round < plan->rounds; round++)
+    for (unsigned round = plan->begin; status == LG_OK && round < plan->rounds; round++)
         for (size_t i = 0; status == LG_OK && i < count; i++) {
             size_t at = round % 2 == 0 ? i : count - 1 - i; /* a drift within a round favours nobody */
             char text[FIGURE_NAME_BYTES + 64];

@@ -23,7 +23,7 @@ struct probe {
 };
 
 struct probe_plan {
-    unsigned rounds;
+    unsigned begin, rounds;                        /* number of the first round, and of the one that is not run */
     double seconds;                                /* that one measurement should last */
     void (*tell)(void *context, const char *what); /* progress; may be NULL */
     void *context;

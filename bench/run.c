@@ -30,6 +30,7 @@ static struct group *tensor_group(uint64_t bytes) {
     char size[UNITS_TEXT_BYTES];
     size_text(bytes, size);
     struct group *group = group_new("a tensor of %s", size);
+    group->fresh = true;
     group_probe(group, group_limit(group, STATION_MEMORY, bytes), 0, "limit.memcpy.%s", size);
     group_probe(group, group_limit(group, STATION_UPDATE, bytes), 0, "limit.sgd.%s", size);
     group_probe(group, group_limit(group, STATION_TCP, bytes), 0, "limit.tcp.%s", size);
@@ -70,6 +71,7 @@ static struct group *small_group(bool one_core) {
 
 static struct group *many_group(void) {
     struct group *group = group_new("1,000 tensors of 4 KiB");
+    group->fresh = true;
     for (int transport = 0; transport < BENCH_TRANSPORTS; transport++) {
         const char *name = bench_transport_name((enum bench_transport)transport);
         struct bench_setup one = setup_of((enum bench_transport)transport, 1, 1, MANY * MANY_BYTES), many = one;
@@ -97,6 +99,7 @@ static struct group *codec_group(uint64_t bytes) {
     char size[UNITS_TEXT_BYTES];
     size_text(bytes, size);
     struct group *group = group_new("codecs");
+    group->fresh = true;
     for (size_t i = 0; pushed[i]; i++) {
         struct bench_setup setup = setup_of(BENCH_TCP, 1, 1, bytes);
         setup.codec = i == 0 ? NULL : pushed[i];
