@@ -46,7 +46,7 @@ OPT      := $(if $(COVERAGE),-O0 --coverage,$(if $(SAN_FLAGS),-O1 -fno-omit-fram
 CFLAGS_ALL := -std=c11 -D_GNU_SOURCE -g $(OPT) -fno-math-errno -ffp-contract=off -fno-strict-aliasing -pthread \
             $(SAN_FLAGS) $(FUZZ_FLAGS) -I. -I$(BUILD)/gen $(PKG_CFLAGS) -DLAGOON_VERSION='"$(VERSION)"' $(CFLAGS)
 LDFLAGS_ALL := $(SAN_FLAGS) $(if $(COVERAGE),--coverage) -pthread $(LDFLAGS)
-LIBS      = $(PKG_LIBS) $(CUDA_LIBS) -lm
+LIBS      = $(PKG_LIBS) -ldl -lm
 
 # Updater and codec kernels are compiled once per instruction set and picked at start (common/isa.h).
 ARCH     := $(shell uname -m)
@@ -59,7 +59,8 @@ ISA_FLAGS_base   :=
 ISA_FLAGS_avx2   := -mavx2
 ISA_FLAGS_avx512 := -mavx512f -mavx512vl -mavx512bw -mavx512dq -mprefer-vector-width=512
 
-# The GPU half is built where nvcc and sources are; CUDA=no leaves it out. Sanitizer builds are for the CPU.
+# The GPU half is a shared object that programs load when they find it (docs/decisions/0009-cuda-is-loaded.md), built
+# where nvcc and sources are; CUDA=no leaves it out. Sanitizer builds are for the CPU.
 NVCC     ?= $(shell command -v nvcc 2>/dev/null || ls /usr/local/cuda/bin/nvcc 2>/dev/null)
 NVCC_ARCH ?= -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90,code=[sm_90,compute_90]
 CUDA_SOURCES := $(wildcard gpu/cuda/*.cu)
@@ -67,9 +68,9 @@ CUDA     ?= $(if $(NVCC),$(if $(CUDA_SOURCES),$(if $(SAN_FLAGS)$(COVERAGE),no,ye
 ifeq ($(CUDA),yes)
 CUDA_HOME := $(patsubst %/bin/,%,$(dir $(realpath $(NVCC))))
 CUDA_OBJECTS := $(CUDA_SOURCES:%.cu=$(BUILD)/%.cu.o)
-CUDA_LIBS := -L$(CUDA_HOME)/lib64 -Wl,-rpath,$(CUDA_HOME)/lib64 -lcublas -lcudart -lstdc++
-CFLAGS_ALL += -DLAGOON_CUDA=1 -isystem $(CUDA_HOME)/include
-NVCC_FLAGS := -std=c++17 -O3 -g -I. -DLAGOON_CUDA=1 $(NVCC_ARCH) -Xcompiler -Wall,-Wextra
+CUDA_BACKEND := $(BUILD)/lib/lagoon/lagoon-cuda.so
+NVCC_FLAGS := -std=c++20 -O3 -I. -DLAGOON_VERSION='"$(VERSION)"' $(NVCC_ARCH) $(if $(CI),-Werror=all-warnings) \
+            -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wextra
 endif
 ifeq ($(NVCC),)
 CUDA_SAYS := no nvcc: CPU only
@@ -79,14 +80,14 @@ else
 CUDA_SAYS := nvcc found: $(NVCC), but gpu/cuda is left out of this build: CPU only
 endif
 
-FOLDERS  := common common/math client gpu gpu/cpu $(if $(filter yes,$(CUDA)),gpu/cuda) \
-            server server/policies server/coordinator server/http worker worker/models worker/datasets sim cli bench
+FOLDERS  := common common/math client gpu gpu/cpu server server/policies server/coordinator server/http \
+            worker worker/models worker/datasets sim cli bench
 KERNELS  := $(wildcard common/updaters/*.c server/compensations/*.c common/codecs/*.c)
 SOURCES  := $(wildcard proto/*.c) $(foreach d,$(FOLDERS),$(wildcard $(d)/*.c))
 MAINS    := $(filter %_main.c,$(SOURCES))
 GEN      := $(BUILD)/gen/proto/lagoon.pb-c
 OBJECTS  := $(patsubst %.c,$(BUILD)/%.o,$(filter-out $(MAINS),$(SOURCES))) $(GEN).o \
-            $(foreach i,$(ISAS),$(KERNELS:%.c=$(BUILD)/%.$(i).o)) $(CUDA_OBJECTS)
+            $(foreach i,$(ISAS),$(KERNELS:%.c=$(BUILD)/%.$(i).o))
 ARCHIVE  := $(BUILD)/liblagoon-all.a
 CLIENT_OBJECTS := $(filter $(BUILD)/common/% $(BUILD)/proto/% $(BUILD)/client/% $(GEN).o,$(OBJECTS))
 
@@ -94,13 +95,16 @@ PROGRAMS := $(addprefix $(BUILD)/bin/,$(if $(wildcard server/server_main.c),lago
             $(if $(wildcard worker/worker_main.c),lagoon-worker) $(if $(wildcard cli/lagoon_main.c),lagoon))
 LIBRARY  := $(if $(SAN_FLAGS)$(COVERAGE),,$(BUILD)/lib/liblagoon.a)
 BENCHES  := $(patsubst bench/%_main.c,$(BUILD)/bench/%,$(wildcard bench/*_main.c))
-TESTS    := $(patsubst %.c,$(BUILD)/%,$(foreach k,unit conformance golden sim $(if $(filter yes,$(CUDA)),gpu), \
-            $(wildcard tests/$(k)/*_test.c)))
+# What runs the CUDA kernels on the host (tests/gpu/emulate.h) needs a C++ compiler; ThreadSanitizer knows no fibers.
+CXX_FOUND := $(shell command -v $(if $(findstring clang,$(CC)),clang++,g++) 2>/dev/null)
+EMULATED := $(if $(CXX_FOUND),$(if $(findstring thread,$(SAN)),,$(wildcard tests/gpu/emulated_*_test.c)))
+TESTS    := $(patsubst %.c,$(BUILD)/%,$(foreach k,unit conformance golden sim,$(wildcard tests/$(k)/*_test.c)) \
+            $(filter-out tests/gpu/emulated_%,$(wildcard tests/gpu/*_test.c)) $(EMULATED))
 FUZZERS  := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/fuzz/*_fuzz.c))
 SUPPORT_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/support/*.c))
 SUPPORT  := $(BUILD)/tests/support.a
-HEADERS  := $(filter-out build/%,$(wildcard *.h */*.h */*/*.h))
-C_FILES  := $(filter-out build/%,$(wildcard */*.c */*/*.c))
+HEADERS  := $(filter-out build/% tests/gpu/emulate.h,$(wildcard *.h */*.h */*/*.h))
+C_FILES  := $(filter-out build/% tests/gpu/emulated_%_test.c,$(wildcard */*.c */*/*.c))
 
 .PHONY: all packages programs tests benches fuzzers test unit integration quickstart install uninstall lint lint-files \
         lint-tools format format-check layers coverage fuzz bench docs docs-check help clean
@@ -126,9 +130,9 @@ endif
 endif
 endif
 
-programs: packages $(PROGRAMS) $(LIBRARY)
+programs: packages $(PROGRAMS) $(LIBRARY) $(CUDA_BACKEND)
 benches: packages $(BENCHES)
-tests: packages $(TESTS)
+tests: packages $(TESTS) $(CUDA_BACKEND)
 fuzzers: packages $(FUZZERS)
 
 # ---- compiling
@@ -136,7 +140,7 @@ fuzzers: packages $(FUZZERS)
 # Changed flags rebuild everything; an added or removed file rebuilds the archive.
 STAMP := $(BUILD)/flags.stamp
 OBJECTS_STAMP := $(BUILD)/objects.stamp
-FLAGS_NOW := $(filter-out -Werror,$(CC) $(CFLAGS_ALL) $(WARN) $(LDFLAGS_ALL) $(OP_FLAGS) $(NVCC_FLAGS))
+FLAGS_NOW := $(filter-out -Werror%,$(CC) $(CFLAGS_ALL) $(WARN) $(LDFLAGS_ALL) $(OP_FLAGS) $(NVCC_FLAGS))
 NO_BUILD := clean help format format-check layers lint-tools uninstall coverage fuzz quickstart
 ifneq ($(filter-out $(NO_BUILD),$(or $(MAKECMDGOALS),all)),)
 $(shell mkdir -p $(BUILD))
@@ -180,6 +184,36 @@ $(BUILD)/%.cu.o: %.cu $(STAMP)
 	@mkdir -p $(@D)
 	$(call say,NVCC,$<)
 	$(Q)$(NVCC) $(NVCC_FLAGS) -MD -MF $(@:.o=.d) -c -o $@ $<
+
+$(BUILD)/common/%.pic.o: common/%.c $(STAMP)
+	@mkdir -p $(@D)
+	$(call say,CC,$< (pic))
+	$(Q)$(CC) $(CFLAGS_ALL) $(WARN) -fPIC -fvisibility=hidden -MMD -MP -c -o $@ $<
+
+# CUDA's runtime is inside; cuBLAS is found where this toolkit is, beside the backend, or where the system looks.
+$(BUILD)/lib/lagoon/lagoon-cuda.so: $(CUDA_OBJECTS) $(BUILD)/common/status.pic.o
+	@mkdir -p $(@D)
+	$(call say,LINK,$@)
+	$(Q)$(NVCC) -shared -cudart static -o $@ $^ -L$(CUDA_HOME)/lib64 -lcublas \
+	    -Xlinker -rpath,'$$ORIGIN:$(CUDA_HOME)/lib64',--exclude-libs=ALL,-z,defs
+
+EMULATED_OBJECTS := $(CUDA_SOURCES:%.cu=$(BUILD)/emulated/%.o) $(BUILD)/emulated/tests/gpu/emulate.o
+EMULATED_FLAGS = -std=c++20 -g -O2 $(SAN_FLAGS) -Wall -Wextra -Wno-unknown-pragmas -fno-exceptions -fno-rtti \
+    -ffp-contract=off -fno-strict-aliasing -I. -DLAGOON_VERSION='"$(VERSION)"' -include tests/gpu/emulate.h
+$(BUILD)/emulated/%.o: %.cu $(STAMP)
+	@mkdir -p $(@D)
+	$(call say,CXX,$< (emulated))
+	$(Q)$(CXX_FOUND) $(EMULATED_FLAGS) -MMD -MP -c -o $@ -x c++ $<
+
+$(BUILD)/emulated/%.o: %.cc $(STAMP)
+	@mkdir -p $(@D)
+	$(call say,CXX,$<)
+	$(Q)$(CXX_FOUND) $(EMULATED_FLAGS) -MMD -MP -c -o $@ $<
+
+$(BUILD)/tests/gpu/emulated_%: $(BUILD)/tests/gpu/emulated_%.o $(BUILD)/tests/gpu/emulated_load.o $(EMULATED_OBJECTS) \
+    $(SUPPORT) $(ARCHIVE)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(CHECK_LIBS) $(LIBS)
 
 $(ARCHIVE): $(OBJECTS) $(OBJECTS_STAMP)
 	$(call say,AR,$@)
@@ -283,7 +317,7 @@ $(BUILD)/lint/banned.ok: $(C_FILES) $(HEADERS) scripts/banned.sh
 	$(Q)scripts/banned.sh $(C_FILES) $(HEADERS)
 	$(Q)touch $@
 
-FORMATTED := $(C_FILES) $(HEADERS) $(wildcard gpu/cuda/*.cu gpu/cuda/*.cuh)
+FORMATTED := $(C_FILES) $(HEADERS) $(wildcard gpu/cuda/*.cu gpu/cuda/*.cuh tests/gpu/*.cc tests/gpu/emulate.h tests/gpu/emulated_*_test.c)
 format: ## format all sources in place
 	$(Q)scripts/need.sh clang-format clang-format
 	$(Q)clang-format -i $(FORMATTED)
@@ -311,6 +345,9 @@ install: all ## programs, library, header, man pages, examples, under DESTDIR an
 	$(Q)install -d $(addprefix $(INSTALLED)/,bin lib/pkgconfig include/lagoon/common share/lagoon)
 	$(Q)install -m 755 $(PROGRAMS) $(INSTALLED)/bin
 	$(Q)install -m 644 $(LIBRARY) $(INSTALLED)/lib
+ifneq ($(CUDA_BACKEND),)
+	$(Q)install -D -m 755 -t $(INSTALLED)/lib/lagoon $(CUDA_BACKEND)
+endif
 	$(Q)install -m 644 client/lagoon.h $(INSTALLED)/include/lagoon
 	$(Q)install -m 644 common/status.h common/status.def common/tensor.h $(INSTALLED)/include/lagoon/common
 	$(Q)sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' scripts/lagoon.pc.in \
@@ -321,6 +358,7 @@ install: all ## programs, library, header, man pages, examples, under DESTDIR an
 
 uninstall: ## remove what install put there
 	$(Q)rm -f $(addprefix $(INSTALLED)/bin/,lagoon lagoon-server lagoon-worker) $(INSTALLED)/lib/liblagoon.a \
+	    $(INSTALLED)/lib/lagoon/lagoon-cuda.so \
 	    $(INSTALLED)/lib/pkgconfig/lagoon.pc $(addprefix $(INSTALLED)/share/man/,man1/lagoon.1 man5/lagoon-job.5 man8/lagoon-server.8 man8/lagoon-worker.8)
 	$(Q)rm -rf $(INSTALLED)/include/lagoon $(INSTALLED)/share/lagoon
 

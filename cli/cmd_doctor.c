@@ -43,7 +43,7 @@ static void look_at_device(void) {
     struct lg_error error = {0};
     struct device *device = NULL;
     if (device_open("auto", 0, &device, &error) == LG_OK)
-        finding(true, "device", "\"auto\" works here");
+        finding(true, "device", "\"auto\" is %s", device->name);
     else
         finding(false, "device", "%s", error.message);
     device_close(device);

@@ -84,6 +84,11 @@ struct device_ops {
     void (*upload)(struct device_stream *s, size_t bytes, const void *host, void *memory);
     void (*download)(struct device_stream *s, size_t bytes, const void *memory, void *host);
     void (*copy)(struct device_stream *s, size_t bytes, const void *from, void *to);
+    /* Keeps pages of the host in place, so that uploads and downloads of them run at the bus's speed and beside other
+     * work. False: it cannot be, and they are copied all the same. read_only: this process may not write them.
+     * Unregister what was registered before it is unmapped; nothing may be on its way then. */
+    bool (*host_register)(struct device *device, void *memory, size_t bytes, bool read_only);
+    void (*host_unregister)(struct device *device, void *memory);
 
     /* ---- order. stream_open/event_open return NULL when there is no memory. event_record marks what the stream
      * has been given so far; event_wait makes another stream wait for it; event_synchronize makes the host wait.
@@ -173,11 +178,17 @@ struct device_ops {
 };
 
 /* Opens "cpu", "cuda:N", or "auto": the first GPU where there is one, else the CPU, and says in the log which.
- * `threads` is the number of host threads that compute; 0 takes all cores this process may use. A device that is not
- * there is an error with the reason, never another device. device_close frees; NULL is fine. */
+ * "cuda:N/tf32" and "cuda:N/bf16" compute products from inputs rounded to those (sums stay f32); without, nothing is
+ * rounded. `threads` is the number of host threads that compute; 0 takes all cores this process may use. A device that
+ * is not there is an error with the reason, never another device. device_close frees; NULL is fine. */
 LG_MUST_CHECK enum lg_status device_open(const char *spec, unsigned threads, struct device **out,
                                          struct lg_error *error);
 void device_close(struct device *device);
+
+/* How many GPUs device_open could open: cuda:0 to cuda:N-1. Opens none. */
+unsigned device_gpu_count(void);
+/* True for "cuda", "cuda:N" and both with "/f32", "/tf32" or "/bf16"; *math is static. */
+bool device_spec_is_cuda(const char *spec, unsigned *number, const char **math);
 
 /* Asserts that a backend fills every slot. */
 void device_ops_check(const struct device_ops *ops);

@@ -66,6 +66,19 @@ static void cpu_transfer(struct device_stream *s, size_t bytes, const void *from
         memcpy(to, from, bytes);
 }
 
+static bool cpu_host_register(struct device *device, void *memory, size_t bytes, bool read_only) {
+    (void)device;
+    (void)memory;
+    (void)bytes;
+    (void)read_only;
+    return false;
+}
+
+static void cpu_host_unregister(struct device *device, void *memory) {
+    (void)device;
+    (void)memory;
+}
+
 static struct device_stream *cpu_stream_open(struct device *device) {
     struct device_stream *s = calloc(1, sizeof *s);
     if (s)
@@ -116,6 +129,8 @@ const struct device_ops cpu_ops = {
     .upload = cpu_transfer,
     .download = cpu_transfer,
     .copy = cpu_transfer,
+    .host_register = cpu_host_register,
+    .host_unregister = cpu_host_unregister,
     .stream_open = cpu_stream_open,
     .stream_close = cpu_stream_close,
     .synchronize = cpu_synchronize,

@@ -8,14 +8,23 @@
 #include <string.h>
 
 #include "common/random.h"
+#include "tests/support/devices.h"
 
-static const struct {
-    const char *spec;
-    unsigned threads;
-} devices[] = {{"cpu", 1}, {"cpu", 3}};
-enum { DEVICES = sizeof devices / sizeof *devices };
+/* GPUs are tested where there are any. tests/gpu/emulated_ops_test.c names emulated ones in their place. */
+#ifndef DEVICES_TESTED
+#define DEVICES_TESTED                                                                                                 \
+    {"cpu", 1}, {"cpu", 3}, {                                                                                          \
+        "cuda:0", 1                                                                                                    \
+    }
+#define PRODUCTS_TESTED                                                                                                \
+    {"cuda:0/tf32", 1}, {                                                                                              \
+        "cuda:0/bf16", 1                                                                                               \
+    }
+#endif
+static const struct test_device devices[] = {DEVICES_TESTED}, rounding[] = {PRODUCTS_TESTED};
+enum { DEVICES = sizeof devices / sizeof *devices, ROUNDING = sizeof rounding / sizeof *rounding };
 
-static const uint32_t sizes[] = {0, 1, 31, 33, 1023};
+static const uint32_t sizes[] = {0, 1, 31, 33, 1023, (1u << 20) + 1};
 enum { SIZES = sizeof sizes / sizeof *sizes };
 
 static struct device *device;
@@ -23,14 +32,17 @@ static const struct device_ops *ops;
 static struct device_stream *stream;
 static struct random source;
 
-static void open_device(int number) {
+static void open_this(const struct test_device *one) {
     struct lg_error error = {0};
-    ck_assert_msg(device_open(devices[number].spec, devices[number].threads, &device, &error) == LG_OK, "%s",
-                  error.message);
+    ck_assert_msg(device_open(one->spec, one->threads, &device, &error) == LG_OK, "%s", error.message);
     ops = device->ops;
     stream = ops->stream_open(device);
     ck_assert_ptr_nonnull(stream);
     random_init(&source, 20240229);
+}
+
+static void open_device(int number) {
+    open_this(&devices[number]);
 }
 
 static void close_device(void) {
@@ -83,8 +95,8 @@ static void expect(const char *what, const struct array *got, double *want, doub
     for (size_t i = 0; i < got->n; i++)
         scale = fmax(scale, fabs(want[i]));
     for (size_t i = 0; i < got->n; i++)
-        ck_assert_msg(fabs((double)now[i] - want[i]) <= relative * scale, "%s[%zu] of %zu: %.9g, expected %.9g", what,
-                      i, got->n, (double)now[i], want[i]);
+        if (!(fabs((double)now[i] - want[i]) <= relative * scale)) /* an assertion each would be a system call each */
+            ck_abort_msg("%s[%zu] of %zu: %.9g, expected %.9g", what, i, got->n, (double)now[i], want[i]);
     free(now);
     free(want);
 }
@@ -92,7 +104,7 @@ static void expect(const char *what, const struct array *got, double *want, doub
 START_TEST(vectors) {
     open_device(_i);
     for (int s = 0; s < SIZES; s++) {
-        size_t n = sizes[s] * (s == SIZES - 1 ? 129u : 1u); /* the last one is large enough for several threads */
+        size_t n = sizes[s]; /* the last one is large enough for several threads */
         struct array a = array_new(n), b = array_new(n), c = array_new(n), d = array_new(n), e = array_new(n);
         ops->fill(stream, n, 0.5f, a.device);
         ops->scale(stream, n, -3.0f, b.device);
@@ -121,7 +133,8 @@ END_TEST
 
 START_TEST(biases) {
     open_device(_i);
-    static const uint32_t shapes[][2] = {{0, 5}, {5, 0}, {1, 1}, {31, 33}, {33, 1}, {1, 1023}, {1023, 31}, {257, 300}};
+    static const uint32_t shapes[][2] = {{0, 5},    {5, 0},     {1, 1},     {31, 33},   {33, 1},
+                                         {1, 1023}, {1023, 31}, {257, 300}, {4097, 33}, {1, (1u << 20) + 1}};
     for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
         uint32_t rows = shapes[s][0], columns = shapes[s][1];
         struct array x = array_new((size_t)rows * columns), bias = array_new(columns), sums = array_new(columns);
@@ -171,6 +184,54 @@ START_TEST(matmul) {
 }
 END_TEST
 
+/* The bound is of both inputs' rounding, of each product's magnitude: TF32 has 11 bits, which hardware may cut off
+ * (2 * 2^-10), bf16 has 8 and rounds (2 * 2^-8); and a little for the sum. */
+START_TEST(products_of_rounded_inputs) {
+    open_this(&rounding[_i]);
+    double rounded = strstr(rounding[_i].spec, "tf32") ? 0x1p-9 : 0x1p-7;
+    static const uint32_t shapes[][3] = {{1, 1, 1}, {31, 33, 7}, {33, 31, 65}, {64, 128, 256}};
+    for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
+        size_t m = shapes[s][0], n = shapes[s][1], k = shapes[s][2];
+        struct array a = array_new(m * k), b = array_new(k * n), c = array_new(m * n);
+        ops->gemm(stream, false, true, (uint32_t)m, (uint32_t)n, (uint32_t)k, -0.5f, a.device, b.device, 1, c.device);
+        float *now = array_read(&c);
+        for (size_t i = 0; i < m * n; i++) {
+            double sum = 0, magnitude = 0;
+            for (size_t l = 0; l < k; l++) {
+                double product = (double)a.host[i / n * k + l] * (double)b.host[i % n * k + l];
+                sum += product;
+                magnitude += fabs(product);
+            }
+            ck_assert_double_eq_tol((double)now[i], (double)c.host[i] - 0.5 * sum,
+                                    0.5 * magnitude * rounded * 1.1 + 1e-6);
+        }
+        free(now);
+        array_free(&a), array_free(&b), array_free(&c);
+    }
+    close_device();
+}
+END_TEST
+
+START_TEST(host_memory_may_be_registered) {
+    enum { N = 1 << 12 };
+    open_device(_i);
+    float *host = aligned_alloc(4096, N * sizeof *host);
+    struct array a = array_new(N);
+    ck_assert_ptr_nonnull(host);
+    bool registered = ops->host_register(device, host, N * sizeof *host, false);
+    ops->fill(stream, N, 7, a.device);
+    ops->download(stream, N * sizeof *host, a.device, host);
+    ck_assert_int_eq(ops->synchronize(stream, NULL), LG_OK);
+    for (size_t i = 0; i < N; i++)
+        ck_assert(host[i] == 7);
+    if (registered)
+        ops->host_unregister(device, host);
+    free(host);
+    array_free(&a);
+    close_device();
+}
+END_TEST
+
 START_TEST(gemm_ignores_what_beta_zero_overwrites) {
     open_device(_i);
     struct array a = array_new(6), b = array_new(6), c = array_new(4), d = array_new(4);
@@ -196,7 +257,7 @@ static double gelu(double x) {
 START_TEST(activations) {
     open_device(_i);
     for (int s = 0; s < SIZES; s++) {
-        size_t n = sizes[s] * (s == SIZES - 1 ? 129u : 1u);
+        size_t n = sizes[s];
         struct array x = array_new(n), dy = array_new(n), y = array_new(n), dx = array_new(n);
         for (size_t i = 0; i < n; i++) /* -12 .. 12, and the far ends */
             x.host[i] = i % 50 == 49 ? (i & 1 ? 300.0f : -300.0f) : (float)((double)i / (double)n * 24 - 12);
@@ -216,9 +277,10 @@ START_TEST(activations) {
         for (size_t i = 0; i < n; i++) {
             double at = (double)x.host[i], bound = 1e-6 * fmax(1, fabs(at)), h = 1e-5;
             double slope = (gelu(at + h) - gelu(at - h)) / (2 * h) * (double)dy.host[i];
-            ck_assert_msg(fabs((double)forward[i] - gelu(at)) <= bound, "gelu(%g) is %g", at, (double)forward[i]);
-            ck_assert_msg(fabs((double)backward[i] - slope) <= 1e-5, "gelu'(%g) is %g, expected %g", at,
-                          (double)backward[i], slope);
+            if (!(fabs((double)forward[i] - gelu(at)) <= bound))
+                ck_abort_msg("gelu(%g) is %g", at, (double)forward[i]);
+            if (!(fabs((double)backward[i] - slope) <= 1e-5))
+                ck_abort_msg("gelu'(%g) is %g, expected %g", at, (double)backward[i], slope);
         }
         free(forward), free(backward);
         array_free(&x), array_free(&dy), array_free(&y), array_free(&dx);
@@ -279,8 +341,8 @@ static void check_softmax(uint32_t rows, uint32_t classes, bool want_gradient) {
 
 START_TEST(softmax) {
     open_device(_i);
-    static const uint32_t shapes[][2] = {{0, 10},  {1, 1},     {1, 2},     {31, 33},
-                                         {33, 10}, {1023, 10}, {301, 256}, {5, 1023}};
+    static const uint32_t shapes[][2] = {{0, 10},    {1, 1},     {1, 2},    {31, 33}, {33, 10},
+                                         {1023, 10}, {301, 256}, {5, 1023}, {3, 257}, {2, 50304}};
     for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
         check_softmax(shapes[s][0], shapes[s][1], true);
         check_softmax(shapes[s][0], shapes[s][1], false);
@@ -341,7 +403,8 @@ static void norm_reference(uint32_t rows, uint32_t n, const float *x, const floa
 
 START_TEST(norm) {
     open_device(_i);
-    static const uint32_t shapes[][2] = {{0, 8}, {1, 2}, {31, 33}, {33, 31}, {7, 1023}, {1023, 31}, {300, 128}};
+    static const uint32_t shapes[][2] = {{0, 8},    {1, 2},     {31, 33},   {33, 31},
+                                         {7, 1023}, {1023, 31}, {300, 128}, {3, 768}};
     for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
         uint32_t rows = shapes[s][0], n = shapes[s][1];
         size_t all = (size_t)rows * n;
@@ -405,8 +468,9 @@ static void attention_reference(size_t time, size_t width, size_t all, const flo
 
 START_TEST(attention) {
     open_device(_i);
-    static const struct device_attention shapes[] = {{0, 4, 2, 8},  {2, 0, 2, 8},   {1, 1, 1, 1},  {2, 31, 3, 5},
-                                                     {1, 33, 2, 8}, {3, 100, 2, 7}, {2, 64, 1, 33}};
+    static const struct device_attention shapes[] = {{0, 4, 2, 8},   {2, 0, 2, 8},    {1, 1, 1, 1},    {2, 31, 3, 5},
+                                                     {1, 33, 2, 8},  {3, 100, 2, 7},  {2, 64, 1, 33},  {1, 130, 2, 64},
+                                                     {1, 65, 1, 16}, {2, 70, 1, 100}, {1, 40, 2, 200}, {1, 33, 1, 256}};
     for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
         const struct device_attention *a = &shapes[s];
         size_t all = (size_t)a->heads * a->width, rows = (size_t)a->batch * a->time;
@@ -626,20 +690,28 @@ int main(void) {
     Suite *suite = suite_create("device ops");
     TCase *tests = tcase_create("every device");
     tcase_set_timeout(tests, 120);
-    tcase_add_loop_test(tests, vectors, 0, DEVICES);
-    tcase_add_loop_test(tests, biases, 0, DEVICES);
-    tcase_add_loop_test(tests, matmul, 0, DEVICES);
-    tcase_add_loop_test(tests, gemm_ignores_what_beta_zero_overwrites, 0, DEVICES);
-    tcase_add_loop_test(tests, activations, 0, DEVICES);
-    tcase_add_loop_test(tests, softmax, 0, DEVICES);
-    tcase_add_loop_test(tests, softmax_counts_ties_and_survives_extremes, 0, DEVICES);
-    tcase_add_loop_test(tests, norm, 0, DEVICES);
-    tcase_add_loop_test(tests, attention, 0, DEVICES);
-    tcase_add_loop_test(tests, embedding, 0, DEVICES);
-    tcase_add_loop_test(tests, conv, 0, DEVICES);
-    tcase_add_loop_test(tests, pool, 0, DEVICES);
-    tcase_add_loop_test(tests, sparse, 0, DEVICES);
-    tcase_add_loop_test(tests, events_order_streams, 0, DEVICES);
+    for (int d = 0; d < DEVICES; d++) {
+        if (!test_device_is_there(&devices[d]))
+            continue;
+        tcase_add_loop_test(tests, vectors, d, d + 1);
+        tcase_add_loop_test(tests, biases, d, d + 1);
+        tcase_add_loop_test(tests, matmul, d, d + 1);
+        tcase_add_loop_test(tests, host_memory_may_be_registered, d, d + 1);
+        tcase_add_loop_test(tests, gemm_ignores_what_beta_zero_overwrites, d, d + 1);
+        tcase_add_loop_test(tests, activations, d, d + 1);
+        tcase_add_loop_test(tests, softmax, d, d + 1);
+        tcase_add_loop_test(tests, softmax_counts_ties_and_survives_extremes, d, d + 1);
+        tcase_add_loop_test(tests, norm, d, d + 1);
+        tcase_add_loop_test(tests, attention, d, d + 1);
+        tcase_add_loop_test(tests, embedding, d, d + 1);
+        tcase_add_loop_test(tests, conv, d, d + 1);
+        tcase_add_loop_test(tests, pool, d, d + 1);
+        tcase_add_loop_test(tests, sparse, d, d + 1);
+        tcase_add_loop_test(tests, events_order_streams, d, d + 1);
+    }
+    for (int r = 0; r < ROUNDING; r++)
+        if (test_device_is_there(&rounding[r]))
+            tcase_add_loop_test(tests, products_of_rounded_inputs, r, r + 1);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
