@@ -9,6 +9,7 @@
 
 #include "common/daemon.h"
 #include "common/log.h"
+#include "gpu/device.h"
 #include "worker/agent_host.h"
 #include "worker/agent_internal.h"
 
@@ -139,8 +140,11 @@ static enum lg_status start(struct agent *agent, struct lg_error *error) {
         status = write_ready(agent, error);
     if (status != LG_OK)
         return status;
-    log_info("ready", "worker \"%s\": %lld slot%s, device %s, %lld threads each; stats at %s", agent->name,
-             (long long)agent->config->slots, agent->config->slots == 1 ? "" : "s", agent->config->device,
+    char more[32] = "";
+    if (agent->device_count > 1)
+        snprintf(more, sizeof more, " and %zu more", agent->device_count - 1);
+    log_info("ready", "worker \"%s\": %lld slot%s, device %s%s, %lld threads each; stats at %s", agent->name,
+             (long long)agent->config->slots, agent->config->slots == 1 ? "" : "s", agent->devices[0], more,
              (long long)host_threads(agent->config), http_url(agent->http));
     uv_timer_start(&agent->tick, on_tick, 0, AGENT_TICK_MS);
     return LG_OK;
@@ -166,6 +170,7 @@ enum lg_status agent_run(const struct worker_config *config, const char *program
     agent->program = program;
     host_take_name(config->name, agent->name, &agent->name_lock);
     host_show_slots(config->slots, &agent->slots_lock);
+    agent->device_count = host_devices(config->device, device_gpu_count(), agent->devices);
     if (getrandom(&agent->instance, sizeof agent->instance, 0) != sizeof agent->instance)
         agent->instance = (uint64_t)getpid() << 32 ^ uv_hrtime();
     enum lg_status status = start_loop(agent, error);

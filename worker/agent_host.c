@@ -75,6 +75,17 @@ int64_t host_cores(void) {
     return sched_getaffinity(0, sizeof cpus, &cpus) == 0 ? CPU_COUNT(&cpus) : 1;
 }
 
+size_t host_devices(const char *configured, unsigned gpus, char list[HOST_DEVICES_MAX][HOST_DEVICE_BYTES]) {
+    if (strcmp(configured, "auto") != 0 || gpus == 0) {
+        snprintf(list[0], HOST_DEVICE_BYTES, "%s", configured);
+        return 1;
+    }
+    unsigned count = gpus < HOST_DEVICES_MAX ? gpus : HOST_DEVICES_MAX;
+    for (unsigned i = 0; i < count; i++)
+        snprintf(list[i], HOST_DEVICE_BYTES, "cuda:%u", i);
+    return count;
+}
+
 int64_t host_threads(const struct worker_config *config) {
     int64_t slots = 0, cores = host_cores();
     if (config->threads > 0)

@@ -10,6 +10,7 @@
 #include "common/metrics.h"
 #include "common/net.h"
 #include "proto/wire.h"
+#include "worker/agent_host.h"
 #include "worker/agent_lines.h"
 #include "worker/trainer_numbers.h"
 #include "worker/worker_config.h"
@@ -71,6 +72,8 @@ struct agent {
     const char *program;
     char name[OPTION_TEXT_BYTES];
     int name_lock, slots_lock; /* see agent_host.h */
+    char devices[HOST_DEVICES_MAX][HOST_DEVICE_BYTES];
+    size_t device_count;
     uv_loop_t loop;
     uv_signal_t signals[2];
     uv_timer_t tick;

@@ -36,15 +36,17 @@ static bool link_send(struct agent *agent, const struct wire_message *message) {
 /* ---- sending */
 
 static void send_register(struct agent *agent, int64_t slots) {
-    const char *device = agent->config->device;
+    const char *devices[HOST_DEVICES_MAX];
+    for (size_t i = 0; i < agent->device_count; i++)
+        devices[i] = agent->devices[i];
     struct wire_message message = {.kind = WIRE_REGISTER, .request = REQUEST_MEMBERSHIP};
     message.register_ = (struct wire_register){
         .kind = WIRE_MEMBER_AGENT,
         .name = agent->name,
         .instance = agent->instance,
         .slots = (uint32_t)slots,
-        .devices = &device,
-        .device_count = 1,
+        .devices = devices,
+        .device_count = agent->device_count,
         .http = http_url(agent->http),
         .pid = (uint64_t)getpid(),
         .version = LAGOON_VERSION,

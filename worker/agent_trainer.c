@@ -283,7 +283,7 @@ void agent_trainer_start(struct agent *agent, const struct wire_trainer_start *s
     snprintf(trainer->numbers.state, sizeof trainer->numbers.state, "starting");
     snprintf(trainer->job_name, sizeof trainer->job_name, "%.*s", OPTION_TEXT_BYTES - 1, start->job_name);
     snprintf(trainer->device, sizeof trainer->device, "%.*s", OPTION_TEXT_BYTES - 1,
-             start->device[0] ? start->device : agent->config->device);
+             start->device[0] ? start->device : agent->devices[0]);
     if (make_handover(trainer, start, &error) != LG_OK) {
         refuse(agent, start, error.message);
         free(trainer);

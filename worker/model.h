@@ -24,8 +24,9 @@ struct model_result {
     uint64_t correct;     /* predictions whose largest logit is the label */
 };
 
-/* Called during model_backward as soon as the gradients of tensors [first, first+count) are final in host-readable
- * memory. Runs on the caller's thread. */
+/* Called during model_backward as soon as the gradients of tensors [first, first+count) are final: where the host reads
+ * the device's memory, now; else when the model's stream has done what it has been given so far. Runs on the caller's
+ * thread. */
 typedef void model_gradient_fn(void *context, size_t first, size_t count);
 
 struct model_kind {
@@ -40,7 +41,8 @@ struct model_kind {
     /* Copies what it needs of the batch, which is the caller's again at once. A loss that is not finite is no error. */
     enum lg_status (*forward)(struct model *model, const struct batch *batch, struct model_result *result,
                               struct lg_error *error);
-    /* Mean gradient over the batch's predictions of the last forward. `ready` may be NULL. */
+    /* Mean gradient over the batch's predictions of the last forward. `ready` may be NULL. Where the host does not read
+     * the device's memory it returns when all is queued; what fails later is said by the next wait for the stream. */
     enum lg_status (*backward)(struct model *model, model_gradient_fn *ready, void *context, struct lg_error *error);
     /* Next-token logits for language models (NULL for others): `tokens` [count <= context] -> host logits [classes]. */
     enum lg_status (*next_logits)(struct model *model, const int32_t *tokens, uint32_t count, float *logits,
@@ -51,6 +53,7 @@ struct model_kind {
 struct model {
     const struct model_kind *kind;
     struct device *device;
+    struct device_stream *stream; /* what both passes are queued on */
     struct dataset_info info;
     uint32_t batch_max;          /* samples */
     struct tensor_spec *tensors; /* owned */

@@ -203,6 +203,7 @@ int trainer_run(struct trainer_handover *handover, int numbers_fd) {
     if (joined)
         meter_flush(&trainer.meter, trainer.client);
     int code = trainer_stop_asked() ? TRAINER_EXIT_DONE : exit_code_of(status, joined);
+    trainer_step_leave(&trainer);
     lg_client_close(&trainer.client, code == TRAINER_EXIT_DONE ? NULL : error.message);
     say_end(&trainer, status, code, &error);
     trainer_step_deinit(&trainer);

@@ -1,36 +1,82 @@
 #include "worker/trainer_buffers.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { ALIGNMENT = 64 };
+enum { PAGE_BYTES = 4096 };
 
-/* [elements] zeroed, freed by deinit; NULL: no memory. */
+/* [elements] zeroed, freed by deinit; NULL: no memory. Whole pages, since devices keep pages in place. */
 static float *own(struct trainer_buffers *buffers, size_t slot) {
     size_t bytes = (size_t)buffers->model->elements * sizeof(float);
-    bytes = (bytes + ALIGNMENT) / ALIGNMENT * ALIGNMENT;
-    float *memory = aligned_alloc(ALIGNMENT, bytes);
+    bytes = (bytes + PAGE_BYTES) / PAGE_BYTES * PAGE_BYTES;
+    float *memory = aligned_alloc(PAGE_BYTES, bytes);
     if (memory)
         memset(memory, 0, bytes);
     return buffers->owned[slot] = memory;
 }
 
+/* Copies go faster, and beside other work, from and to memory that stays in place; where it cannot, they go. */
+static void keep_in_place(struct trainer_buffers *buffers, float *memory) {
+    struct device *device = buffers->model->device;
+    size_t bytes = (size_t)buffers->model->elements * sizeof(float);
+    if (!buffers->stream || !device->ops->host_register(device, memory, bytes, false))
+        return;
+    buffers->registered[buffers->registered_count++] = memory;
+}
+
+static void let_go(struct trainer_buffers *buffers, size_t down_to) {
+    struct device *device = buffers->model->device;
+    if (buffers->registered_count > down_to)
+        (void)!device->ops->synchronize(buffers->stream, NULL); /* nothing is on its way; failures were reported */
+    while (buffers->registered_count > down_to)
+        device->ops->host_unregister(device, buffers->registered[--buffers->registered_count]);
+}
+
+/* What it takes to copy beside the model's work. */
+static enum lg_status open_stream(struct trainer_buffers *buffers, struct lg_error *error) {
+    struct model *model = buffers->model;
+    buffers->stream = model->device->ops->stream_open(model->device);
+    buffers->adopted = model->device->ops->event_open(model->device);
+    buffers->buckets = calloc(model->tensor_count + 1, sizeof *buffers->buckets);
+    if (buffers->stream && buffers->adopted && buffers->buckets)
+        return LG_OK;
+    return lg_fail(error, LG_NO_MEMORY, "no memory to copy gradients from device \"%s\"", model->device->name);
+}
+
 enum lg_status trainer_buffers_init(struct trainer_buffers *buffers, struct model *model, struct lg_error *error) {
-    struct device *device = model->device;
     *buffers = (struct trainer_buffers){.model = model};
     buffers->ahead = own(buffers, 0);
-    buffers->parameters = device->host_memory ? model->parameters : own(buffers, 1);
-    if (!device->host_memory)
-        buffers->stream = device->ops->stream_open(device);
-    if (!buffers->ahead || !buffers->parameters || (!device->host_memory && !buffers->stream))
+    buffers->parameters = model->device->host_memory ? model->parameters : own(buffers, 1);
+    if (!buffers->ahead || !buffers->parameters)
         return lg_fail(error, LG_NO_MEMORY, "no memory for a second copy of %" PRIu64 " parameters", model->elements);
+    if (model->device->host_memory)
+        return LG_OK;
+    enum lg_status status = open_stream(buffers, error);
+    if (status != LG_OK)
+        return status;
+    keep_in_place(buffers, buffers->ahead);
+    keep_in_place(buffers, buffers->parameters);
+    buffers->lent = buffers->registered_count;
     return LG_OK;
 }
 
-void trainer_buffers_deinit(struct trainer_buffers *buffers) {
+void trainer_buffers_leave(struct trainer_buffers *buffers) {
     if (buffers->stream)
-        buffers->model->device->ops->stream_close(buffers->stream);
+        let_go(buffers, buffers->lent);
+}
+
+void trainer_buffers_deinit(struct trainer_buffers *buffers) {
+    if (buffers->model && !buffers->model->device->host_memory) {
+        const struct device_ops *ops = buffers->model->device->ops;
+        let_go(buffers, 0);
+        for (size_t i = 0; buffers->buckets && i < buffers->model->tensor_count; i++)
+            ops->event_close(buffers->buckets[i].event);
+        ops->event_close(buffers->adopted);
+        ops->stream_close(buffers->stream);
+        free(buffers->buckets);
+    }
     for (size_t i = 0; i < sizeof buffers->owned / sizeof *buffers->owned; i++)
         free(buffers->owned[i]);
     *buffers = (struct trainer_buffers){0};
@@ -49,12 +95,17 @@ enum lg_status trainer_buffers_join(struct trainer_buffers *buffers, struct lg_c
     }
     if (!buffers->gradient[0])
         return lg_fail(error, LG_NO_MEMORY, "no memory for %" PRIu64 " gradients", buffers->model->elements);
+    for (size_t i = 0; i < buffers->gradient_count; i++)
+        keep_in_place(buffers, buffers->gradient[i]);
     trainer_buffers_turn(buffers);
     return LG_OK;
 }
 
+/* The model's stream waits for the upload, the host does not. The host's buffer is filled again after the next adopt at
+ * the earliest, so it is enough to wait for the upload before the last. */
 enum lg_status trainer_buffers_adopt(struct trainer_buffers *buffers, struct lg_error *error) {
     struct model *model = buffers->model;
+    const struct device_ops *ops = model->device->ops;
     float *filled = buffers->ahead;
     buffers->ahead = buffers->parameters;
     buffers->parameters = filled;
@@ -62,8 +113,15 @@ enum lg_status trainer_buffers_adopt(struct trainer_buffers *buffers, struct lg_
         model_use_parameters(model, filled);
         return LG_OK;
     }
-    model->device->ops->upload(buffers->stream, model->elements * sizeof(float), filled, model->parameters);
-    return model->device->ops->synchronize(buffers->stream, error);
+    enum lg_status status = ops->event_synchronize(buffers->adopted, error);
+    if (status != LG_OK)
+        return status;
+    ops->event_record(model->stream, buffers->adopted); /* what computes from the present ones goes first */
+    ops->event_wait(buffers->stream, buffers->adopted);
+    ops->upload(buffers->stream, model->elements * sizeof(float), filled, model->parameters);
+    ops->event_record(buffers->stream, buffers->adopted);
+    ops->event_wait(model->stream, buffers->adopted);
+    return LG_OK;
 }
 
 void trainer_buffers_turn(struct trainer_buffers *buffers) {
@@ -73,12 +131,38 @@ void trainer_buffers_turn(struct trainer_buffers *buffers) {
         model_use_gradients(buffers->model, buffers->gradients);
 }
 
-enum lg_status trainer_buffers_download(const struct trainer_buffers *buffers, uint64_t from, uint64_t to,
-                                        struct lg_error *error) {
-    const struct model *model = buffers->model;
-    if (!buffers->stream)
+enum lg_status trainer_buffers_fetch(struct trainer_buffers *buffers, size_t first, size_t count, uint64_t from,
+                                     uint64_t to, struct lg_error *error) {
+    struct model *model = buffers->model;
+    const struct device_ops *ops = model->device->ops;
+    struct trainer_bucket *bucket = &buffers->buckets[buffers->bucket_count];
+    assert(buffers->bucket_count < model->tensor_count);
+    if (!bucket->event)
+        bucket->event = ops->event_open(model->device);
+    if (!bucket->event)
+        return lg_fail(error, LG_NO_MEMORY, "no memory to copy gradients from device \"%s\"", model->device->name);
+    bucket->first = first;
+    bucket->count = count;
+    ops->event_record(model->stream, bucket->event);
+    ops->event_wait(buffers->stream, bucket->event);
+    ops->download(buffers->stream, (to - from) * sizeof(float), model->gradients + from, buffers->gradients + from);
+    ops->event_record(buffers->stream, bucket->event);
+    buffers->bucket_count++;
+    return LG_OK;
+}
+
+enum lg_status trainer_buffers_arrive(struct trainer_buffers *buffers, size_t *first, size_t *count,
+                                      struct lg_error *error) {
+    *first = *count = 0;
+    if (buffers->bucket_next == buffers->bucket_count) {
+        buffers->bucket_next = buffers->bucket_count = 0;
         return LG_OK;
-    model->device->ops->download(buffers->stream, (to - from) * sizeof(float), model->gradients + from,
-                                 buffers->gradients + from);
-    return model->device->ops->synchronize(buffers->stream, error);
+    }
+    const struct trainer_bucket *bucket = &buffers->buckets[buffers->bucket_next++];
+    enum lg_status status = buffers->model->device->ops->event_synchronize(bucket->event, error);
+    if (status == LG_OK) {
+        *first = bucket->first;
+        *count = bucket->count;
+    }
+    return status;
 }

@@ -1,12 +1,19 @@
 /* A trainer's host memory: the parameters it computes from, those that are being filled meanwhile, and gradients.
  *
  * Where the host can read the device's memory the model works on these buffers themselves; else values go to and from
- * the device here. One thread. */
+ * the device here, on a stream of their own beside the model's: the gradients of the last layers come to the host and
+ * are pushed while those of the first are still being computed. One thread. */
 #ifndef LAGOON_WORKER_TRAINER_BUFFERS_H
 #define LAGOON_WORKER_TRAINER_BUFFERS_H
 
 #include "client/lagoon.h"
 #include "worker/model.h"
+
+/* Gradients of some tensors on their way to the host. */
+struct trainer_bucket {
+    size_t first, count;        /* tensors */
+    struct device_event *event; /* final on the device; then, there */
+};
 
 struct trainer_buffers {
     struct model *model;
@@ -17,6 +24,11 @@ struct trainer_buffers {
     size_t gradient_count, turn;
     float *owned[3];              /* what is to be freed */
     struct device_stream *stream; /* NULL: the model works on the buffers themselves */
+    struct device_event *adopted; /* the last upload of parameters is done */
+    struct trainer_bucket *buckets;
+    size_t bucket_count, bucket_next;          /* on their way: [bucket_next, bucket_count) */
+    void *registered[2 + LG_GRADIENT_BUFFERS]; /* kept in place for the device's copies */
+    size_t registered_count, lent;             /* from `lent` on it is the client's memory */
 };
 
 /* Zeroed is empty. The model outlives the buffers. */
@@ -28,12 +40,19 @@ void trainer_buffers_deinit(struct trainer_buffers *buffers);
 LG_MUST_CHECK enum lg_status trainer_buffers_join(struct trainer_buffers *buffers, struct lg_client *client,
                                                   size_t wanted, struct lg_error *error);
 
+/* Before the client is closed: lets go of its memory. */
+void trainer_buffers_leave(struct trainer_buffers *buffers);
+
 /* What was filled ahead is computed from now. */
 LG_MUST_CHECK enum lg_status trainer_buffers_adopt(struct trainer_buffers *buffers, struct lg_error *error);
 /* The next backward pass writes to the next of the gradient buffers; what was pushed from it must be settled. */
 void trainer_buffers_turn(struct trainer_buffers *buffers);
-/* Gradients [from, to) are brought to where the host can read them. */
-LG_MUST_CHECK enum lg_status trainer_buffers_download(const struct trainer_buffers *buffers, uint64_t from, uint64_t to,
-                                                      struct lg_error *error);
+/* ---- only with a stream. From model_backward's announcement of tensors [first, first + count), elements [from, to):
+ * sends their gradients on the way to the host. */
+LG_MUST_CHECK enum lg_status trainer_buffers_fetch(struct trainer_buffers *buffers, size_t first, size_t count,
+                                                   uint64_t from, uint64_t to, struct lg_error *error);
+/* Waits for the next that were fetched to be there, in order; *count 0: no more are on their way. */
+LG_MUST_CHECK enum lg_status trainer_buffers_arrive(struct trainer_buffers *buffers, size_t *first, size_t *count,
+                                                    struct lg_error *error);
 
 #endif

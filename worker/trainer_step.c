@@ -37,6 +37,10 @@ enum lg_status trainer_step_join(struct trainer *trainer, struct lg_error *error
     return trainer_buffers_join(&trainer->buffers, trainer->client, (size_t)trainer->job.pipeline, error);
 }
 
+void trainer_step_leave(struct trainer *trainer) {
+    trainer_buffers_leave(&trainer->buffers);
+}
+
 void trainer_step_deinit(struct trainer *trainer) {
     trainer_buffers_deinit(&trainer->buffers);
     local_steps_deinit(&trainer->local);
@@ -144,19 +148,41 @@ struct announcement {
     struct lg_error *error;
 };
 
-/* The gradients of tensors [first, first + count) are final: clip them where that needs no others, and let them go. */
-static void on_gradients(void *context, size_t first, size_t count) {
-    struct announcement *announcement = context;
-    struct trainer *trainer = announcement->trainer;
+/* The gradients of tensors [first, first + count) are there: clip them where that needs no others, and let them go. */
+static void let_gradients_go(struct trainer *trainer, size_t first, size_t count) {
     const uint64_t *offsets = trainer->offsets;
-    if (announcement->status == LG_OK)
-        announcement->status =
-            trainer_buffers_download(&trainer->buffers, offsets[first], offsets[first + count], announcement->error);
-    if (announcement->status != LG_OK || trainer->clip == CLIP_GLOBAL)
+    if (trainer->clip == CLIP_GLOBAL)
         return;
     for (size_t i = first; trainer->clip == CLIP_TENSOR && i < first + count; i++)
         clip_to_norm(trainer->buffers.gradients + offsets[i], offsets[i + 1] - offsets[i], trainer->job.clip_norm);
     lg_push_ready(trainer->client, first, count);
+}
+
+/* They are final, or will be when the device has done what it has been given so far. */
+static void on_gradients(void *context, size_t first, size_t count) {
+    struct announcement *announcement = context;
+    struct trainer *trainer = announcement->trainer;
+    const uint64_t *offsets = trainer->offsets;
+    if (announcement->status != LG_OK)
+        return;
+    if (trainer->buffers.stream)
+        announcement->status = trainer_buffers_fetch(&trainer->buffers, first, count, offsets[first],
+                                                     offsets[first + count], announcement->error);
+    else
+        let_gradients_go(trainer, first, count);
+}
+
+/* Where the host does not read the device's memory: lets gradients go as they come over, while the device goes on with
+ * the backward pass, all of which it has been given. */
+static enum lg_status await_gradients(struct trainer *trainer, struct lg_error *error) {
+    size_t first, count = trainer->buffers.stream ? 1 : 0;
+    enum lg_status status = LG_OK;
+    while (status == LG_OK && count > 0) {
+        status = trainer_buffers_arrive(&trainer->buffers, &first, &count, error);
+        if (status == LG_OK && count > 0)
+            let_gradients_go(trainer, first, count);
+    }
+    return status;
 }
 
 /* True where the push brings the next step's parameters. They start to come back while earlier layers are still being
@@ -203,6 +229,8 @@ static enum lg_status backward_and_push(struct trainer *trainer, const struct lg
     status = model_backward(trainer->model, on_gradients, &announcement, error);
     if (status == LG_OK)
         status = announcement.status;
+    if (status == LG_OK)
+        status = await_gradients(trainer, error);
     if (status == LG_OK && trainer->clip == CLIP_GLOBAL) {
         clip_to_norm(trainer->buffers.gradients, model->elements, trainer->job.clip_norm);
         lg_push_ready(trainer->client, 0, model->tensor_count);

@@ -52,6 +52,8 @@ struct trainer {
 LG_MUST_CHECK enum lg_status trainer_step_init(struct trainer *trainer, struct lg_error *error);
 /* And what they need of a client that has joined. */
 LG_MUST_CHECK enum lg_status trainer_step_join(struct trainer *trainer, struct lg_error *error);
+/* Before the client is closed. */
+void trainer_step_leave(struct trainer *trainer);
 void trainer_step_deinit(struct trainer *trainer);
 
 /* Works through a train lease, or until the trainer is asked to stop; then *whole is false. */

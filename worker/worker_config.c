@@ -6,6 +6,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "gpu/device.h"
+
 #define AT(field) offsetof(struct worker_config, field)
 
 static const struct option options[] = {
@@ -15,7 +17,8 @@ static const struct option options[] = {
      "address of the coordinator, host:port"},
     {"slots", OPTION_INT, AT(slots), "1", 1, 256, NULL, "trainers", "trainers that may run here at once"},
     {"device", OPTION_STRING, AT(device), "auto", 0, 0, NULL, NULL,
-     "where trainers compute: cpu, cuda:N, or auto for a GPU where there is one, else the CPU"},
+     "where trainers compute: cpu, cuda:N, or auto for all GPUs there are, one after the other, else the CPU. "
+     "cuda:N/tf32 and cuda:N/bf16 round the inputs of matrix products, which is faster"},
     {"threads", OPTION_INT, AT(threads), "0", 0, 1024, NULL, "threads",
      "compute threads of each trainer where the job names none; 0: cores divided by the slots of all workers on this "
      "machine"},
@@ -56,12 +59,11 @@ static const char *place_of(const struct config *config, const char *key, char *
 }
 
 static bool device_fits(const char *device) {
+    const char *math;
+    unsigned number;
     if (strcmp(device, "auto") == 0 || strcmp(device, "cpu") == 0)
         return true;
-    if (strncmp(device, "cuda:", 5) != 0 || strlen(device) > 8)
-        return false;
-    const char *digits = device + 5;
-    return *digits && strspn(digits, "0123456789") == strlen(digits);
+    return strncmp(device, "cuda:", 5) == 0 && device_spec_is_cuda(device, &number, &math);
 }
 
 static enum lg_status check_name(const struct config *config, const char *name, struct lg_error *error) {
@@ -123,7 +125,8 @@ enum lg_status worker_config_check(const struct config *config, void *out, struc
     char place[OPTION_TEXT_BYTES];
     enum lg_status status = check_name(config, worker->name, error);
     if (status == LG_OK && !device_fits(worker->device))
-        status = lg_fail(error, LG_INVALID, "%s: device \"%s\" must be auto, cpu or cuda:N",
+        status = lg_fail(error, LG_INVALID,
+                         "%s: device \"%s\" must be auto, cpu or cuda:N, to which /tf32 or /bf16 may be added",
                          place_of(config, "device", place, sizeof place), worker->device);
     if (status == LG_OK)
         status = check_coordinator(config, worker, error);

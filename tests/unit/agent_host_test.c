@@ -30,6 +30,19 @@ START_TEST(default_names_differ_and_come_back) {
 }
 END_TEST
 
+START_TEST(gpus_are_listed_where_there_are_any) {
+    char list[HOST_DEVICES_MAX][HOST_DEVICE_BYTES];
+    ck_assert_uint_eq(host_devices("auto", 0, list), 1);
+    ck_assert_str_eq(list[0], "auto");
+    ck_assert_uint_eq(host_devices("auto", 3, list), 3);
+    ck_assert_str_eq(list[0], "cuda:0");
+    ck_assert_str_eq(list[2], "cuda:2");
+    ck_assert_uint_eq(host_devices("cuda:1/bf16", 3, list), 1);
+    ck_assert_str_eq(list[0], "cuda:1/bf16");
+    ck_assert_uint_eq(host_devices("auto", 1000, list), HOST_DEVICES_MAX);
+}
+END_TEST
+
 static int64_t count(const char *text) {
     FILE *file = fmemopen((void *)(uintptr_t)text, strlen(text), "r");
     ck_assert_ptr_nonnull(file);
@@ -71,6 +84,7 @@ int main(void) {
     TCase *tests = tcase_create("agent_host");
     tcase_add_test(tests, configured_names_are_taken_as_they_are);
     tcase_add_test(tests, default_names_differ_and_come_back);
+    tcase_add_test(tests, gpus_are_listed_where_there_are_any);
     tcase_add_test(tests, slots_are_added_up);
     tcase_add_test(tests, workers_here_share_the_cores);
     suite_add_tcase(suite, tests);

@@ -89,16 +89,72 @@ START_TEST(without_the_clients_memory_there_is_one_buffer) {
 }
 END_TEST
 
-START_TEST(gradients_are_brought_to_the_host) {
+START_TEST(gradients_come_to_the_host_in_order) {
     open_buffers(true, 1, 1);
     ck_assert_ptr_eq(buffers.gradients, lent[0]);
-    for (uint64_t i = 0; i < model->elements; i++)
-        model->gradients[i] = (float)i;
-    memset(lent, 0, sizeof lent);
-    ck_assert_int_eq(trainer_buffers_download(&buffers, 3, 7, NULL), LG_OK);
-    for (uint64_t i = 0; i < model->elements; i++)
-        ck_assert(buffers.gradients[i] == (i >= 3 && i < 7 ? (float)i : 0));
+    size_t first, count;
+    for (int round = 1; round <= 2; round++) { /* weight [3][4], then bias [3] */
+        for (uint64_t i = 0; i < model->elements; i++)
+            model->gradients[i] = (float)(100 * round + (int)i);
+        memset(lent, 0, sizeof lent);
+        ck_assert_int_eq(trainer_buffers_fetch(&buffers, 1, 1, 12, 15, NULL), LG_OK);
+        ck_assert(buffers.gradients[11] == 0 && buffers.gradients[12] == (float)(100 * round + 12));
+        ck_assert_int_eq(trainer_buffers_fetch(&buffers, 0, 1, 0, 12, NULL), LG_OK);
+        ck_assert(memcmp(buffers.gradients, model->gradients, model->elements * sizeof(float)) == 0);
+        for (size_t expected = 2; expected-- > 0;) {
+            ck_assert_int_eq(trainer_buffers_arrive(&buffers, &first, &count, NULL), LG_OK);
+            ck_assert_uint_eq(first, expected);
+            ck_assert_uint_eq(count, 1);
+        }
+        ck_assert_int_eq(trainer_buffers_arrive(&buffers, &first, &count, NULL), LG_OK);
+        ck_assert_uint_eq(count, 0);
+    }
+    trainer_buffers_leave(&buffers);
     close_buffers();
+}
+END_TEST
+
+/* A device that keeps memory in place: what is registered is counted. */
+static struct device_ops counting_ops;
+static void *kept[8];
+static size_t kept_count;
+
+static bool count_register(struct device *d, void *memory, size_t bytes, bool read_only) {
+    ck_assert_ptr_eq(d, device);
+    ck_assert_uint_eq(bytes, model->elements * sizeof(float));
+    ck_assert(!read_only);
+    kept[kept_count++] = memory;
+    return true;
+}
+
+static void count_unregister(struct device *d, void *memory) {
+    ck_assert_ptr_eq(d, device);
+    size_t i = 0;
+    while (i < kept_count && kept[i] != memory)
+        i++;
+    ck_assert_uint_lt(i, kept_count);
+    kept[i] = kept[--kept_count];
+}
+
+START_TEST(memory_stays_in_place_until_its_owner_takes_it_back) {
+    open_buffers(true, 0, 1);
+    trainer_buffers_deinit(&buffers);
+    counting_ops = *device->ops;
+    counting_ops.host_register = count_register;
+    counting_ops.host_unregister = count_unregister;
+    device->ops = &counting_ops;
+    ck_assert_int_eq(trainer_buffers_init(&buffers, model, NULL), LG_OK);
+    ck_assert_uint_eq(kept_count, 2);
+    lent_count = 2;
+    ck_assert_int_eq(trainer_buffers_join(&buffers, NULL, 2, NULL), LG_OK);
+    ck_assert_uint_eq(kept_count, 4);
+    trainer_buffers_leave(&buffers);
+    ck_assert_uint_eq(kept_count, 2);
+    ck_assert(kept[0] == buffers.ahead || kept[0] == buffers.parameters);
+    trainer_buffers_deinit(&buffers);
+    ck_assert_uint_eq(kept_count, 0);
+    model_destroy(model);
+    device_close(device);
 }
 END_TEST
 
@@ -108,7 +164,8 @@ int main(void) {
     tcase_add_loop_test(tests, what_was_filled_ahead_is_computed_from, 0, 2);
     tcase_add_test(tests, gradients_take_turns_in_the_clients_memory);
     tcase_add_loop_test(tests, without_the_clients_memory_there_is_one_buffer, 0, 2);
-    tcase_add_test(tests, gradients_are_brought_to_the_host);
+    tcase_add_test(tests, gradients_come_to_the_host_in_order);
+    tcase_add_test(tests, memory_stays_in_place_until_its_owner_takes_it_back);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

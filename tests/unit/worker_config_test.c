@@ -40,7 +40,7 @@ START_TEST(defaults_work_on_one_machine) {
 END_TEST
 
 START_TEST(values_are_taken) {
-    ck_assert_msg(check("name: box-1\ncoordinator: localhost:99\ndevice: cuda:12\nslowdown: 4\ndata_root: /\n"
+    ck_assert_msg(check("name: box-1\ncoordinator: localhost:99\ndevice: cuda:12/bf16\nslowdown: 4\ndata_root: /\n"
                         "trainer: {grace: 2s}\nlog: {level: warn}\nhttp: {port: 81}\n") == LG_OK,
                   "%s", error.message);
     ck_assert_str_eq(worker.endpoint, "tcp://localhost:99");
@@ -61,6 +61,7 @@ END_TEST
 START_TEST(bad_values_are_refused_with_their_place) {
     refuse("device: gpu\n", "worker.yaml:1:9: device \"gpu\" must be auto, cpu or cuda:N");
     refuse("device: 'cuda:'\n", "cuda:N");
+    refuse("device: cuda:0/f16\n", "/bf16");
     refuse("device: 'cuda:1x'\n", "cuda:N");
     refuse("name: a b\n", "worker.yaml:1:7: name \"a b\"");
     refuse("coordinator: nowhere\n", "worker.yaml:1:14: coordinator");

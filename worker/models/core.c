@@ -104,7 +104,7 @@ enum lg_status core_commit(struct core *core, struct lg_error *error) {
     size_t bytes = 0;
     for (size_t i = 0; i < core->piece_count; i++)
         bytes += rounded(core->pieces[i].bytes);
-    core->stream = core->ops->stream_open(model->device);
+    core->stream = model->stream = core->ops->stream_open(model->device);
     if (!core->failed)
         core->memory = core->ops->alloc(model->device, bytes);
     if (!core->memory || !core->stream)
@@ -139,7 +139,9 @@ enum lg_status core_ready(struct core *core, model_gradient_fn *ready, void *con
                           struct lg_error *error) {
     if (!ready)
         return LG_OK;
-    enum lg_status status = core->ops->synchronize(core->stream, error);
+    enum lg_status status = LG_OK;
+    if (core->model.device->host_memory)
+        status = core->ops->synchronize(core->stream, error);
     if (status == LG_OK)
         ready(context, first, count);
     return status;

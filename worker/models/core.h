@@ -21,7 +21,7 @@ struct core_piece {
 struct core {
     struct model model; /* first, so that a struct model * is a struct core * */
     const struct device_ops *ops;
-    struct device_stream *stream;
+    struct device_stream *stream; /* model.stream */
     struct core_piece *pieces;
     size_t piece_count, piece_capacity, tensor_capacity;
     void *memory;             /* device: parameters, gradients, activations */
@@ -63,7 +63,7 @@ static inline float *core_gradient(const struct core *core, struct core_tensor t
 LG_MUST_CHECK enum lg_status core_loss(struct core *core, uint32_t rows, uint32_t labels_each, const int32_t *labels,
                                        const float *logits, float *gradient, struct model_result *result,
                                        struct lg_error *error);
-/* Announces tensors [first, first + count) once the device is done with them. */
+/* Announces tensors [first, first + count), whose gradients have been queued; on the CPU, once they are there. */
 LG_MUST_CHECK enum lg_status core_ready(struct core *core, model_gradient_fn *ready, void *context, size_t first,
                                         size_t count, struct lg_error *error);
 
