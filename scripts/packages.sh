@@ -22,6 +22,7 @@ build() {
 
 run_tests() {
     echo check   # unit tests
+    echo g++     # the GPU's kernels, run by the host
     echo python3 # the test runner and the integration tests; standard library only
 }
 
