@@ -95,9 +95,13 @@ PROGRAMS := $(addprefix $(BUILD)/bin/,$(if $(wildcard server/server_main.c),lago
             $(if $(wildcard worker/worker_main.c),lagoon-worker) $(if $(wildcard cli/lagoon_main.c),lagoon))
 LIBRARY  := $(if $(SAN_FLAGS)$(COVERAGE),,$(BUILD)/lib/liblagoon.a)
 BENCHES  := $(patsubst bench/%_main.c,$(BUILD)/bench/%,$(wildcard bench/*_main.c))
-# What runs the CUDA kernels on the host (tests/gpu/emulate.h) needs a C++ compiler; ThreadSanitizer knows no fibers.
+# What runs the CUDA kernels on the host (tests/gpu/emulate.h) needs a C++ compiler and x86-64; ThreadSanitizer knows
+# no fibers.
+# Each fiber would get a second stack for use after return, at two system calls each.
+EMULATED_SAN := $(SAN_FLAGS) $(if $(findstring address,$(SAN)),$(if $(findstring clang,$(CC)), \
+    -fsanitize-address-use-after-return=never,--param asan-use-after-return=0))
 CXX_FOUND := $(shell command -v $(if $(findstring clang,$(CC)),clang++,g++) 2>/dev/null)
-EMULATED := $(if $(CXX_FOUND),$(if $(findstring thread,$(SAN)),,$(wildcard tests/gpu/emulated_*_test.c)))
+EMULATED := $(if $(CXX_FOUND),$(if $(findstring thread,$(SAN))$(filter-out x86_64,$(ARCH)),,$(wildcard tests/gpu/emulated_*_test.c)))
 TESTS    := $(patsubst %.c,$(BUILD)/%,$(foreach k,unit conformance golden sim,$(wildcard tests/$(k)/*_test.c)) \
             $(filter-out tests/gpu/emulated_%,$(wildcard tests/gpu/*_test.c)) $(EMULATED))
 FUZZERS  := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/fuzz/*_fuzz.c))
@@ -140,7 +144,7 @@ fuzzers: packages $(FUZZERS)
 # Changed flags rebuild everything; an added or removed file rebuilds the archive.
 STAMP := $(BUILD)/flags.stamp
 OBJECTS_STAMP := $(BUILD)/objects.stamp
-FLAGS_NOW := $(filter-out -Werror%,$(CC) $(CFLAGS_ALL) $(WARN) $(LDFLAGS_ALL) $(OP_FLAGS) $(NVCC_FLAGS))
+FLAGS_NOW := $(filter-out -Werror%,$(CC) $(CFLAGS_ALL) $(WARN) $(LDFLAGS_ALL) $(OP_FLAGS) $(NVCC_FLAGS) $(EMULATED_SAN))
 NO_BUILD := clean help format format-check layers lint-tools uninstall coverage fuzz quickstart
 ifneq ($(filter-out $(NO_BUILD),$(or $(MAKECMDGOALS),all)),)
 $(shell mkdir -p $(BUILD))
@@ -198,7 +202,7 @@ $(BUILD)/lib/lagoon/lagoon-cuda.so: $(CUDA_OBJECTS) $(BUILD)/common/status.pic.o
 	    -Xlinker -rpath,'$$ORIGIN:$(CUDA_HOME)/lib64',--exclude-libs=ALL,-z,defs
 
 EMULATED_OBJECTS := $(CUDA_SOURCES:%.cu=$(BUILD)/emulated/%.o) $(BUILD)/emulated/tests/gpu/emulate.o
-EMULATED_FLAGS = -std=c++20 -g -O2 $(SAN_FLAGS) -Wall -Wextra -Wno-unknown-pragmas -fno-exceptions -fno-rtti \
+EMULATED_FLAGS = -std=c++20 -g -O2 $(EMULATED_SAN) -Wall -Wextra -Wno-unknown-pragmas -fno-exceptions -fno-rtti \
     -ffp-contract=off -fno-strict-aliasing -I. -DLAGOON_VERSION='"$(VERSION)"' -include tests/gpu/emulate.h
 $(BUILD)/emulated/%.o: %.cu $(STAMP)
 	@mkdir -p $(@D)

@@ -1,9 +1,8 @@
-/* The emulation's inside: fibers, memory, and products as plain loops. */
+/* The emulation's inside: fibers (of x86-64), memory, and products as plain loops. */
 #include "tests/gpu/emulate.h"
 
 #include <stdio.h>
 #include <sys/mman.h>
-#include <ucontext.h>
 
 #if defined(__SANITIZE_ADDRESS__)
 #define FIBERS_ANNOTATED 1
@@ -25,11 +24,11 @@ enum state { RUNNING, WAITS_WARP, WAITS_BLOCK, DONE };
 
 static struct fiber {
     struct emulated_thread thread;
-    ucontext_t context;
+    void *stack; /* its pointer while another runs */
     enum state state;
 } fibers[THREADS_MAX];
 
-static ucontext_t scheduler;
+static void *scheduler;
 static char *stacks;
 static struct {
     unsigned threads;
@@ -48,13 +47,37 @@ void *emulated_shared;
     abort();
 }
 
+/* Keeps this stack's pointer at `from` and goes on with the stack at `to`. What a function must preserve lies on the
+ * stack meanwhile. swapcontext would do the same with two system calls. */
+extern "C" void emulated_switch(void **from, void *to);
+asm(".text\n"
+    ".globl emulated_switch\n"
+    ".type emulated_switch, @function\n"
+    "emulated_switch:\n"
+    "    pushq %rbp\n"
+    "    pushq %rbx\n"
+    "    pushq %r12\n"
+    "    pushq %r13\n"
+    "    pushq %r14\n"
+    "    pushq %r15\n"
+    "    movq %rsp, (%rdi)\n"
+    "    movq %rsi, %rsp\n"
+    "    popq %r15\n"
+    "    popq %r14\n"
+    "    popq %r13\n"
+    "    popq %r12\n"
+    "    popq %rbx\n"
+    "    popq %rbp\n"
+    "    ret\n"
+    ".size emulated_switch, . - emulated_switch\n");
+
 static void leave_fiber(struct fiber *fiber, enum state state) {
     fiber->state = state;
 #ifdef FIBERS_ANNOTATED
     void *fake = NULL;
     __sanitizer_start_switch_fiber(state == DONE ? NULL : &fake, scheduler_stack, scheduler_stack_bytes);
 #endif
-    swapcontext(&fiber->context, &scheduler);
+    emulated_switch(&fiber->stack, scheduler);
 #ifdef FIBERS_ANNOTATED
     __sanitizer_finish_switch_fiber(fake, &scheduler_stack, &scheduler_stack_bytes);
 #endif
@@ -75,7 +98,7 @@ static void enter_fiber(unsigned number) {
 #ifdef FIBERS_ANNOTATED
     __sanitizer_start_switch_fiber(&scheduler_fake, stacks + (size_t)number * STACK_BYTES, STACK_BYTES);
 #endif
-    swapcontext(&scheduler, &fiber->context);
+    emulated_switch(&scheduler, fiber->stack);
 #ifdef FIBERS_ANNOTATED
     __sanitizer_finish_switch_fiber(scheduler_fake, NULL, NULL);
 #endif
@@ -151,11 +174,11 @@ static void begin_block(size_t shared_bytes) {
         struct fiber *fiber = &fibers[i];
         fiber->state = RUNNING;
         fiber->thread = {dim3(i % emulated_block_size.x, i / emulated_block_size.x, 0), i % WARP, {0, 0}, 0};
-        getcontext(&fiber->context);
-        fiber->context.uc_stack.ss_sp = stacks + (size_t)i * STACK_BYTES;
-        fiber->context.uc_stack.ss_size = STACK_BYTES;
-        fiber->context.uc_link = NULL;
-        makecontext(&fiber->context, fiber_main, 0);
+        /* As if it had switched away when fiber_main was to begin: six registers, and where to go on. */
+        void **top = (void **)(stacks + (size_t)(i + 1) * STACK_BYTES) - 8;
+        memset(top, 0, 8 * sizeof *top);
+        top[6] = (void *)fiber_main;
+        fiber->stack = top;
     }
 }
 
