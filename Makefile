@@ -59,7 +59,7 @@ ISA_FLAGS_base   :=
 ISA_FLAGS_avx2   := -mavx2
 ISA_FLAGS_avx512 := -mavx512f -mavx512vl -mavx512bw -mavx512dq -mprefer-vector-width=512
 
-# The GPU half is a shared object that programs load when they find it (docs/decisions/0010-cuda-is-loaded.md), built
+# The GPU half is a shared object that programs load when they find it (docs/decisions/0011-cuda-is-loaded.md), built
 # where nvcc and sources are; CUDA=no leaves it out. Sanitizer builds are for the CPU.
 NVCC     ?= $(shell command -v nvcc 2>/dev/null || ls /usr/local/cuda/bin/nvcc 2>/dev/null)
 NVCC_ARCH ?= -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90,code=[sm_90,compute_90]
@@ -214,7 +214,7 @@ $(BUILD)/emulated/%.o: %.cc $(STAMP)
 	$(call say,CXX,$<)
 	$(Q)$(CXX_FOUND) $(EMULATED_FLAGS) -MMD -MP -c -o $@ $<
 
-$(BUILD)/tests/gpu/emulated_%: $(BUILD)/tests/gpu/emulated_%.o $(BUILD)/tests/gpu/emulated_load.o $(EMULATED_OBJECTS) \
+$(EMULATED:%.c=$(BUILD)/%): $(BUILD)/%: $(BUILD)/%.o $(BUILD)/tests/gpu/emulated_load.o $(EMULATED_OBJECTS) \
     $(SUPPORT) $(ARCHIVE)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(CHECK_LIBS) $(LIBS)

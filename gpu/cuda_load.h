@@ -1,5 +1,5 @@
 /* Finds the CUDA backend at run time: a shared object beside the programs, loaded when a GPU is asked for. Where it, a
- * driver or a GPU is missing, that is an error like any other (docs/decisions/0010-cuda-is-loaded.md). */
+ * driver or a GPU is missing, that is an error like any other (docs/decisions/0011-cuda-is-loaded.md). */
 #ifndef LAGOON_GPU_CUDA_LOAD_H
 #define LAGOON_GPU_CUDA_LOAD_H
 

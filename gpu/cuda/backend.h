@@ -1,5 +1,5 @@
 /* What the shared object lagoon-cuda.so gives to gpu/cuda_load.c. It is the only thing between the two, so that
- * programs need nothing of CUDA (docs/decisions/0010-cuda-is-loaded.md). */
+ * programs need nothing of CUDA (docs/decisions/0011-cuda-is-loaded.md). */
 #ifndef LAGOON_GPU_CUDA_BACKEND_H
 #define LAGOON_GPU_CUDA_BACKEND_H
 

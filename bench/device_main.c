@@ -1,0 +1,318 @@
+/* How fast a device computes: its ops, its copies, and whole training steps of each model, with nothing around them.
+ *
+ *   build/release/bench/device --device cuda:0/bf16 --gpt yes
+ *
+ * One line for each: name, microseconds, and what it comes to. A step is forward, backward and a plain update in the
+ * device's memory. For gpt the share of the arithmetic is counted as 6 parameters + 12 layers width context a token. */
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "common/option.h"
+#include "common/random.h"
+#include "worker/model.h"
+
+struct settings {
+    char device[OPTION_TEXT_BYTES], gpt[OPTION_TEXT_BYTES];
+    int64_t threads, batch, context;
+    double seconds;
+};
+
+#define ENTRY(key_, type_, fallback_, ...)                                                                             \
+    { .key = #key_, .type = type_, .offset = offsetof(struct settings, key_), .fallback = fallback_, __VA_ARGS__ }
+static const struct option options[] = {
+    ENTRY(device, OPTION_STRING, "auto", .help = "auto, cpu or cuda:N, as in worker.yaml"),
+    ENTRY(threads, OPTION_INT, "0", .least = 0, .most = 256, .help = "threads that compute; 0 takes all cores"),
+    ENTRY(seconds, OPTION_FLOAT, "0.3", .least = 0.01, .most = 60, .help = "for each line"),
+    ENTRY(gpt, OPTION_CHOICE, "no", .choices = "no|yes", .help = "a GPT of GPT-2-small's shape too"),
+    ENTRY(batch, OPTION_INT, "8", .least = 1, .most = 1024, .help = "sequences in a step of gpt"),
+    ENTRY(context, OPTION_INT, "1024", .least = 1, .most = 65536, .help = "tokens in a sequence of gpt"),
+};
+#undef ENTRY
+
+static const struct option_table table = {
+    .name = "device",
+    .summary = "measure a device",
+    .options = options,
+    .count = sizeof options / sizeof *options,
+    .config_bytes = sizeof(struct settings),
+};
+
+enum { N = 1 << 24, SIDE = 4096, ROWS = 8192, WIDTH = 768, CLASSES = 10 };
+
+/* What is measured with: device memory a, b, c [N * 4] floats each, host memory [N] floats. */
+struct bench {
+    struct settings settings;
+    struct device *device;
+    const struct device_ops *ops;
+    struct device_stream *stream;
+    float *a, *b, *c, *host;
+    int32_t *labels;
+    struct device_sums *sums;
+    struct model *model;
+    struct batch batch;
+};
+
+typedef enum lg_status work_fn(struct bench *bench, struct lg_error *error);
+
+static double now_seconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+/* Seconds of one call, over as many as take settings.seconds after three to warm up. */
+static enum lg_status measure(struct bench *bench, work_fn *work, double *seconds, struct lg_error *error) {
+    enum lg_status status = LG_OK;
+    uint64_t count = 0, step = 1;
+    for (int i = 0; i < 3 && status == LG_OK; i++)
+        status = work(bench, error);
+    if (status == LG_OK)
+        status = bench->ops->synchronize(bench->stream, error);
+    double start = now_seconds(), spent = 0;
+    while (status == LG_OK && spent < bench->settings.seconds) {
+        for (uint64_t i = 0; i < step && status == LG_OK; i++)
+            status = work(bench, error);
+        if (status == LG_OK)
+            status = bench->ops->synchronize(bench->stream, error);
+        count += step;
+        step = count; /* so that waiting for the device does not count */
+        spent = now_seconds() - start;
+    }
+    *seconds = spent / (double)(count ? count : 1);
+    return status;
+}
+
+/* `amount` a call, in units of `unit` times 1e9 a second. */
+static enum lg_status line(struct bench *bench, const char *name, work_fn *work, double amount, const char *unit,
+                           struct lg_error *error) {
+    double seconds = 0;
+    enum lg_status status = measure(bench, work, &seconds, error);
+    if (status == LG_OK)
+        printf("%-34s %12.1f us %12.1f %s\n", name, seconds * 1e6, amount / seconds / 1e9, unit);
+    fflush(stdout);
+    return status;
+}
+
+/* ---- ops */
+
+#define WORK(name, ...)                                                                                                \
+    static enum lg_status name(struct bench *t, struct lg_error *error) {                                              \
+        (void)error;                                                                                                   \
+        __VA_ARGS__;                                                                                                   \
+        return LG_OK;                                                                                                  \
+    }
+WORK(work_upload, t->ops->upload(t->stream, N * sizeof(float), t->host, t->a))
+WORK(work_download, t->ops->download(t->stream, N * sizeof(float), t->a, t->host))
+WORK(work_copy, t->ops->copy(t->stream, N * sizeof(float), t->a, t->b))
+WORK(work_axpy, t->ops->axpy(t->stream, N, 1e-6f, t->a, t->b))
+WORK(work_gelu, t->ops->gelu_forward(t->stream, N, t->a, t->b))
+WORK(work_bias, t->ops->bias_add(t->stream, ROWS, WIDTH, t->a, t->b))
+WORK(work_columns, t->ops->column_sums(t->stream, ROWS, WIDTH, t->a, t->b))
+WORK(work_gemm, t->ops->gemm(t->stream, false, true, SIDE, SIDE, SIDE, 1, t->a, t->b, 0, t->c))
+WORK(work_norm, t->ops->norm_forward(t->stream, ROWS, WIDTH, 1e-5f, t->a, t->a, t->a, t->b, t->c, t->c + ROWS))
+WORK(work_norm_backward, t->ops->norm_backward(t->stream, ROWS, WIDTH, t->a, t->a, t->c, t->c + ROWS, t->a, t->b,
+                                               t->c + 2 * ROWS, t->c + 3 * ROWS))
+WORK(work_softmax, t->ops->softmax_cross_entropy(t->stream, 1024, 32768, t->a, t->labels, 1, t->b, t->sums))
+static const struct device_attention heads = {.batch = 8, .time = 1024, .heads = 12, .width = 64};
+WORK(work_attention, t->ops->attention_forward(t->stream, &heads, t->a, t->b, t->c))
+WORK(work_attention_backward, t->ops->attention_backward(t->stream, &heads, t->a, t->b, t->c, t->b, t->c + N))
+
+static enum lg_status bench_ops(struct bench *t, struct lg_error *error) {
+    const double floats = N * 4e0, matrix = (double)ROWS * WIDTH * 4;
+    const double causal =
+        8.0 * 12 * 1024 * 1024 * 64 * 2; /* multiply-adds of q k^T and p v below the diagonal, twice */
+    const struct {
+        const char *name;
+        work_fn *work;
+        double amount;
+        const char *unit;
+    } lines[] = {
+        {"copy within the device, 64 MiB", work_copy, 2 * floats, "GB/s"},
+        {"axpy, 16 Mi", work_axpy, 3 * floats, "GB/s"},
+        {"gelu, 16 Mi", work_gelu, 2 * floats, "GB/s"},
+        {"bias_add 8192 x 768", work_bias, 2 * matrix, "GB/s"},
+        {"column_sums 8192 x 768", work_columns, matrix, "GB/s"},
+        {"norm_forward 8192 x 768", work_norm, 2 * matrix, "GB/s"},
+        {"norm_backward 8192 x 768", work_norm_backward, 6 * matrix, "GB/s"},
+        {"softmax 1024 x 32768", work_softmax, 2 * 1024 * 32768.0 * 4, "GB/s"},
+        {"gemm 4096 x 4096 x 4096", work_gemm, 2.0 * SIDE * SIDE * SIDE, "GFLOP/s"},
+        {"attention 8 x 1024 x 12 x 64", work_attention, causal, "GFLOP/s"},
+        {"attention backward", work_attention_backward, 2.5 * causal, "GFLOP/s"},
+        {"upload, 64 MiB", work_upload, floats, "GB/s"},
+        {"download, 64 MiB", work_download, floats, "GB/s"},
+    };
+    enum lg_status status = LG_OK;
+    for (size_t i = 0; i < sizeof lines / sizeof *lines && status == LG_OK; i++)
+        status = line(t, lines[i].name, lines[i].work, lines[i].amount, lines[i].unit, error);
+    if (status != LG_OK || !t->ops->host_register(t->device, t->host, N * sizeof(float), false))
+        return status;
+    status = line(t, "upload from kept pages", work_upload, floats, "GB/s", error);
+    if (status == LG_OK)
+        status = line(t, "download to kept pages", work_download, floats, "GB/s", error);
+    t->ops->host_unregister(t->device, t->host);
+    return status;
+}
+
+/* ---- models */
+
+static enum lg_status work_step(struct bench *t, struct lg_error *error) {
+    struct model_result result;
+    enum lg_status status = model_forward(t->model, &t->batch, &result, error);
+    if (status == LG_OK)
+        status = model_backward(t->model, NULL, NULL, error);
+    if (status == LG_OK)
+        t->ops->axpy(t->model->stream, t->model->elements, -0.01f, t->model->gradients, t->model->parameters);
+    return status;
+}
+
+struct subject {
+    const char *name, *kind;
+    uint32_t batch;
+    struct dataset_info info;
+    const char *keys[4][2];
+};
+
+/* Features or tokens of `subject`, drawn; freed by the caller. */
+static bool batch_fill(const struct subject *subject, struct batch *batch, void **memory) {
+    const struct dataset_info *info = &subject->info;
+    size_t labels = (size_t)subject->batch * (info->context ? info->context : 1);
+    size_t floats = info->context ? 0 : (size_t)subject->batch * info->width;
+    int32_t *numbers = malloc((2 * labels + floats) * sizeof *numbers);
+    struct random random;
+    *memory = numbers;
+    if (!numbers)
+        return false;
+    random_init(&random, 1);
+    float *features = (float *)(void *)(numbers + 2 * labels);
+    for (size_t i = 0; i < 2 * labels; i++)
+        numbers[i] = (int32_t)random_below(&random, info->classes);
+    for (size_t i = 0; i < floats; i++)
+        features[i] = random_normal(&random);
+    *batch =
+        (struct batch){.count = subject->batch, .features = features, .tokens = numbers, .labels = numbers + labels};
+    return true;
+}
+
+static enum lg_status bench_model(struct bench *t, const struct subject *subject, struct lg_error *error) {
+    struct config *config = config_new();
+    void *memory = NULL;
+    float *initial = NULL;
+    double seconds = 0;
+    char key[64];
+    enum lg_status status = config_set(config, "model.kind", subject->kind, "device", error);
+    for (int i = 0; i < 4 && subject->keys[i][0] && status == LG_OK; i++) {
+        snprintf(key, sizeof key, "model.%s", subject->keys[i][0]);
+        status = config_set(config, key, subject->keys[i][1], "device", error);
+    }
+    if (status == LG_OK)
+        status = model_create(config, &subject->info, t->device, subject->batch, &t->model, error);
+    if (status != LG_OK)
+        goto out;
+    initial = malloc(t->model->elements * sizeof *initial);
+    if (!initial || !batch_fill(subject, &t->batch, &memory)) {
+        status = lg_fail(error, LG_NO_MEMORY, "no memory for a batch");
+        goto out;
+    }
+    model_initialise(t->model, 1, initial);
+    t->ops->upload(t->model->stream, t->model->elements * sizeof *initial, initial, t->model->parameters);
+    status = measure(t, work_step, &seconds, error);
+    if (status != LG_OK)
+        goto out;
+    double tokens = subject->batch * (subject->info.context ? (double)subject->info.context : 1);
+    printf("%-34s %12.1f us %12.0f %s/s\n", subject->name, seconds * 1e6, tokens / seconds,
+           subject->info.context ? "tokens" : "samples");
+    if (subject->info.context)
+        printf("%-34s %15s %12.1f GFLOP/s\n", "  arithmetic of the model", "",
+               tokens * (6 * (double)t->model->elements + 12.0 * 12 * WIDTH * (double)subject->info.context) / seconds /
+                   1e9);
+    fflush(stdout);
+out:
+    free(memory);
+    free(initial);
+    model_destroy(t->model);
+    t->model = NULL;
+    config_free(config);
+    return status;
+}
+
+static enum lg_status bench_models(struct bench *t, struct lg_error *error) {
+    const struct dataset_info images = {
+        .form = DATASET_DENSE, .width = 784, .channels = 1, .height = 28, .image_width = 28, .classes = CLASSES};
+    const struct subject subjects[] = {
+        {"mlp 784-256-128-10, batch 256", "mlp", 256, images, {{0}}},
+        {"cnn 28 x 28, batch 256", "cnn", 256, images, {{0}}},
+        {"gpt 12 x 768, GPT-2 small",
+         "gpt",
+         (uint32_t)t->settings.batch,
+         {.form = DATASET_TOKENS, .classes = 50304, .context = (uint32_t)t->settings.context},
+         {{"layers", "12"}, {"width", "768"}, {"heads", "12"}}},
+    };
+    size_t count = strcmp(t->settings.gpt, "yes") == 0 ? 3 : 2;
+    enum lg_status status = LG_OK;
+    for (size_t i = 0; i < count && status == LG_OK; i++)
+        status = bench_model(t, &subjects[i], error);
+    return status;
+}
+
+static enum lg_status bench_open(struct bench *t, struct lg_error *error) {
+    enum lg_status status = device_open(t->settings.device, (unsigned)t->settings.threads, &t->device, error);
+    if (status != LG_OK)
+        return status;
+    const size_t bytes = (size_t)N * 4 * sizeof(float);
+    t->ops = t->device->ops;
+    t->stream = t->ops->stream_open(t->device);
+    t->a = t->ops->alloc(t->device, bytes);
+    t->b = t->ops->alloc(t->device, bytes);
+    t->c = t->ops->alloc(t->device, bytes);
+    t->labels = t->ops->alloc(t->device, 1024 * sizeof *t->labels);
+    t->sums = t->ops->alloc(t->device, sizeof *t->sums);
+    t->host = aligned_alloc(4096, N * sizeof(float));
+    if (!t->stream || !t->a || !t->b || !t->c || !t->labels || !t->sums || !t->host)
+        return lg_fail(error, LG_NO_MEMORY, "no memory on device \"%s\"", t->device->name);
+    memset(t->host, 0, N * sizeof(float));
+    for (int i = 0; i < 4; i++)
+        t->ops->fill(t->stream, N, 0.25f, t->a + (size_t)i * N);
+    t->ops->fill(t->stream, (size_t)4 * N, 0.25f, t->b);
+    t->ops->fill(t->stream, (size_t)4 * N, 0.25f, t->c);
+    t->ops->upload(t->stream, 1024 * sizeof *t->labels, t->host, t->labels);
+    printf("%s\n", t->device->name);
+    return t->ops->synchronize(t->stream, error);
+}
+
+static void bench_close(struct bench *t) {
+    if (!t->device)
+        return;
+    void *const memories[] = {t->a, t->b, t->c, t->labels, t->sums};
+    for (size_t i = 0; i < sizeof memories / sizeof *memories; i++)
+        t->ops->free(t->device, memories[i]);
+    t->ops->stream_close(t->stream);
+    free(t->host);
+    device_close(t->device);
+}
+
+int main(int argc, char **argv) {
+    struct bench bench = {0};
+    struct lg_error error = {0};
+    struct config *config = config_new();
+    const struct option_table *tables[] = {&table};
+    static const char *const prefixes[] = {""};
+    enum lg_status status = option_take_flags_of(tables, prefixes, 1, &argc, argv, config, &error);
+    if (status == LG_OK && argc > 1)
+        status = lg_fail(&error, LG_INVALID, "\"%s\" is not a flag", argv[1]);
+    if (status == LG_OK)
+        status = option_apply(&table, "", config, &bench.settings, &error);
+    if (status == LG_OK)
+        status = bench_open(&bench, &error);
+    if (status == LG_OK)
+        status = bench_ops(&bench, &error);
+    if (status == LG_OK)
+        status = bench_models(&bench, &error);
+    if (status != LG_OK)
+        fprintf(stderr, "device: %s\n", error.message);
+    bench_close(&bench);
+    config_free(config);
+    return status == LG_OK ? EXIT_SUCCESS : EXIT_FAILURE;
+}
