@@ -15,7 +15,8 @@
 #include "common/units.h"
 
 enum { WORKERS = 3 };
-static const double KILL_AT = 0.3; /* of the samples */
+static const double KILL_AT = 0.3, KILL_LATE = 0.6; /* of the samples */
+static const double SLICE_S = 2;                    /* lease.duration below */
 
 struct demo_options {
     char output[OPTION_TEXT_BYTES];
@@ -60,12 +61,37 @@ struct demo {
     bool killed;
 };
 
-/* Kills the victim once enough is trained; false when the user interrupts. */
+static bool holds_young_slice(const json_t *job, long long trainer) {
+    const json_t *leases = json_object_get(job, "leases");
+    for (size_t i = 0; i < json_array_size(leases); i++) {
+        const json_t *lease = json_array_get(leases, i);
+        if (field_integer(lease, "holder", -1) == trainer && field_number(lease, "age_s", SLICE_S) < SLICE_S / 2)
+            return true;
+    }
+    return false;
+}
+
+/* A worker's trainer has begun a slice not long ago. */
+static bool is_amid_slice(const json_t *job, const char *worker) {
+    const json_t *trainers = json_object_get(job, "trainers");
+    for (size_t i = 0; i < json_array_size(trainers); i++) {
+        const json_t *trainer = json_array_get(trainers, i);
+        if (strcmp(field_text(trainer, "agent", ""), worker) == 0 &&
+            holds_young_slice(job, field_integer(trainer, "trainer", 0)))
+            return true;
+    }
+    return false;
+}
+
+/* Kills the victim once enough is trained, in the middle of a slice if there is such a moment; false when the user
+ * interrupts. */
 static bool look(void *context, const json_t *job) {
     struct demo *demo = context;
     double total = field_number(job, "samples_total", 0), done = field_number(job, "samples_applied", 0);
     struct cluster_member *victim = cluster_find(&demo->cluster, "worker2");
-    if (!demo->killed && victim && total > 0 && done >= KILL_AT * total) {
+    const bool due =
+        total > 0 && done >= KILL_AT * total && (is_amid_slice(job, "worker2") || done >= KILL_LATE * total);
+    if (!demo->killed && victim && due) {
         kill(victim->pid, SIGKILL);
         demo->killed = true;
         printf("%s  >>> kill -9 %d: worker2 dies in the middle of its slice\n", isatty(STDOUT_FILENO) ? "\r\033[K" : "",
