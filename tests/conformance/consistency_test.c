@@ -31,17 +31,7 @@
 #include "common/updater.h"
 #include "server/policy.h"
 #include "sim/simulation.h"
-
-#if defined(__SANITIZE_THREAD__)
-#define THREADS_ARE_WATCHED true
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define THREADS_ARE_WATCHED true
-#endif
-#endif
-#ifndef THREADS_ARE_WATCHED
-#define THREADS_ARE_WATCHED false
-#endif
+#include "tests/support/sanitizer.h"
 
 /* One combination in STRIDE is tried. Their number is a product of small numbers, so that a prime reaches all of them
  * over time. */
@@ -410,6 +400,7 @@ static size_t report(struct verdict *verdicts, size_t count) {
 }
 
 START_TEST(what_is_allowed_trains_and_the_rest_is_refused) {
+    SKIP_WHERE_THREADS_ARE_WATCHED();
     const struct registries all = registries();
     const struct controls controls = controls_run(&all);
     size_t combinations = all.mode_count * all.policy_count * all.updater_count, allowed_count = 0, refused = 0;
@@ -452,10 +443,6 @@ START_TEST(what_is_allowed_trains_and_the_rest_is_refused) {
 END_TEST
 
 int main(void) {
-    if (THREADS_ARE_WATCHED) {
-        puts("SKIP: a simulation has one thread, so that ThreadSanitizer would take minutes to find nothing");
-        return EXIT_SUCCESS;
-    }
     log_init("test", LOG_LEVEL_ERROR);
     Suite *suite = suite_create("consistency");
     TCase *tests = tcase_create("consistency");

@@ -11,6 +11,7 @@
 #include "server/policy.h"
 #include "common/updater.h"
 #include "sim/simulation.h"
+#include "tests/support/sanitizer.h"
 
 #define DISTANCE 0.02 /* of accuracy: two points in a hundred */
 
@@ -66,6 +67,7 @@ static void compare(const char *name, const char *text) {
 }
 
 START_TEST(pushes_in_every_codec_train_as_well) {
+    SKIP_WHERE_THREADS_ARE_WATCHED();
     size_t count;
     const struct codec *codec = codecs(&count)[_i];
     char text[256];
@@ -75,6 +77,7 @@ START_TEST(pushes_in_every_codec_train_as_well) {
 END_TEST
 
 START_TEST(pulls_in_every_codec_train_as_well) {
+    SKIP_WHERE_THREADS_ARE_WATCHED();
     size_t count;
     const struct codec *codec = codecs(&count)[_i];
     char text[256];
@@ -110,6 +113,7 @@ static void expect_end(const char *keys, const char *codec) {
 }
 
 START_TEST(codecs_updaters_and_policies_all_go_together) {
+    SKIP_WHERE_THREADS_ARE_WATCHED();
     size_t codec_count, updater_count, policy_count;
     const struct codec *codec = codecs(&codec_count)[_i];
     const struct updater *const *all = updaters(&updater_count);
@@ -126,6 +130,7 @@ START_TEST(codecs_updaters_and_policies_all_go_together) {
 END_TEST
 
 START_TEST(codecs_and_modes_all_go_together) {
+    SKIP_WHERE_THREADS_ARE_WATCHED();
     static const char *const modes[] = {"async",
                                         "ssp;consistency.bound=2",
                                         "dssp;consistency.bound=1;consistency.bound_most=4",
@@ -152,7 +157,8 @@ int main(void) {
     Suite *suite = suite_create("codec_training");
     TCase *tests = tcase_create("codec_training");
     tcase_set_timeout(tests, 120);
-    tcase_add_unchecked_fixture(tests, train_plain, NULL);
+    if (!THREADS_ARE_WATCHED)
+        tcase_add_unchecked_fixture(tests, train_plain, NULL);
     tcase_add_loop_test(tests, pushes_in_every_codec_train_as_well, 0, (int)count);
     tcase_add_loop_test(tests, pulls_in_every_codec_train_as_well, 0, (int)count);
     tcase_add_loop_test(tests, codecs_updaters_and_policies_all_go_together, 0, (int)count);
