@@ -3,14 +3,15 @@
 #define LAGOON_TESTS_SUPPORT_SANITIZER_H
 
 #if defined(__SANITIZE_THREAD__)
-#define THREADS_ARE_WATCHED true
+enum { THREADS_ARE_WATCHED = 1 };
 #elif defined(__has_feature)
 #if __has_feature(thread_sanitizer)
-#define THREADS_ARE_WATCHED true
+enum { THREADS_ARE_WATCHED = 1 };
+#else
+enum { THREADS_ARE_WATCHED = 0 };
 #endif
-#endif
-#ifndef THREADS_ARE_WATCHED
-#define THREADS_ARE_WATCHED false
+#else
+enum { THREADS_ARE_WATCHED = 0 };
 #endif
 
 /* For simulations that take seconds: they have one thread, and under ThreadSanitizer would take minutes. */
