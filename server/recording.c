@@ -41,7 +41,8 @@ static uint64_t float_bits(float value) {
 }
 
 struct recorded_decision recorded_decision_of(const struct shard_decision *decision, const struct wire_message *push) {
-    struct recorded_decision recorded = {.order = decision->order,
+    struct recorded_decision recorded = {.kind = decision->kind,
+                                         .order = decision->order,
                                          .job = decision->job,
                                          .session = decision->session,
                                          .incarnation = decision->incarnation,

@@ -13,6 +13,7 @@ enum { RECORDING_VERSION_BYTES = 32, RECORDING_BODY_MAX = 64 << 20 };
 
 /* What must agree between two decisions that are the same. */
 struct recorded_decision {
+    uint64_t kind; /* enum shard_decision_kind */
     uint64_t order, job, session, incarnation, seq, clock, staleness;
     uint64_t weight_bits, rate_bits; /* of the floats */
     uint64_t version_after, samples_after;

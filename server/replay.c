@@ -59,6 +59,8 @@ static enum lg_status compare(const struct recorded_decision *was, const struct 
                               struct lg_error *error) {
     if (memcmp(was, is, sizeof *was) == 0)
         return LG_OK;
+    if (was->kind != is->kind)
+        return differs(was, "its kind", (double)was->kind, (double)is->kind, error);
     if (was->weight_bits != is->weight_bits)
         return differs(was, "the weight", of_bits(was->weight_bits), of_bits(is->weight_bits), error);
     if (was->rate_bits != is->rate_bits)

@@ -61,6 +61,24 @@ START_TEST(what_lies_in_a_clients_memory_is_copied) {
 }
 END_TEST
 
+/* A replay compares what is written down: nothing that decides about values may be missing in it. */
+START_TEST(decisions_that_differ_are_written_differently) {
+    const struct shard_decision same = {
+        .kind = SHARD_DECISION_APPLY, .order = 1, .weight = 0.5f, .learning_rate = 0.1f};
+    struct shard_decision others[] = {same, same, same, same, same};
+    const struct recorded_decision written = recorded_decision_of(&same, NULL);
+    others[0].kind = SHARD_DECISION_GATHER;
+    others[1].weight = 0.25f;
+    others[2].learning_rate = 0.2f;
+    others[3].staleness = 1;
+    others[4].version_after = 1;
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        const struct recorded_decision other = recorded_decision_of(&others[i], NULL);
+        ck_assert_msg(memcmp(&other, &written, sizeof other) != 0, "%zu", i);
+    }
+}
+END_TEST
+
 START_TEST(a_full_disk_ends_the_recording_alone) {
     struct recorder *recorder;
     struct lg_error error = {0};
@@ -93,6 +111,7 @@ int main(void) {
     TCase *tests = tcase_create("recording");
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_test(tests, what_lies_in_a_clients_memory_is_copied);
+    tcase_add_test(tests, decisions_that_differ_are_written_differently);
     tcase_add_test(tests, a_full_disk_ends_the_recording_alone);
     tcase_add_test(tests, a_folder_that_is_not_there_is_an_error);
     suite_add_tcase(suite, tests);
