@@ -55,22 +55,31 @@ enum lg_status policy_configure(struct config *job, const struct policy **policy
     return status;
 }
 
+/* Where the file has the key; the key alone where it has its default. */
+static void place_of(const struct config *job, const char *key, char place[OPTION_TEXT_BYTES]) {
+    const struct config_entry *entry = config_find(job, key);
+    snprintf(place, OPTION_TEXT_BYTES, "%s", key);
+    if (entry)
+        config_place(entry, place, OPTION_TEXT_BYTES);
+}
+
 enum lg_status policy_check(const struct policy *policy, const struct config *job, int64_t pipeline,
                             struct lg_error *error) {
-    const struct config_entry *entry = config_find(job, "train.pipeline");
-    char place[OPTION_TEXT_BYTES] = "train.pipeline";
+    char place[OPTION_TEXT_BYTES];
     if (!policy->compensation)
         return LG_OK;
     const struct consistency *mode = consistency_find(config_text(job, "consistency.mode", "async"));
-    if (mode && consistency_has(mode, CONSISTENCY_GATHERS))
-        return lg_fail(error, LG_INVALID,
-                       "staleness policy \"%s\" compensates each push as it is applied, and consistency.mode \"%s\" "
-                       "averages pushes first: choose a policy that weighs them",
-                       policy->name, mode->name);
+    if (mode && consistency_has(mode, CONSISTENCY_GATHERS)) {
+        place_of(job, "staleness.policy", place);
+        return lg_fail(
+            error, LG_INVALID,
+            "%s: staleness policy \"%s\" compensates each push as it is applied, and consistency.mode \"%s\" "
+            "averages pushes first: choose a policy that weighs them",
+            place, policy->name, mode->name);
+    }
     if (pipeline == 1)
         return LG_OK;
-    if (entry)
-        config_place(entry, place, sizeof place);
+    place_of(job, "train.pipeline", place);
     return lg_fail(error, LG_INVALID,
                    "%s: staleness policy \"%s\" compares with what a worker read last, and with train.pipeline %lld it "
                    "computes from what it read before that: leave the pipeline at 1",
