@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/codec.h"
 #include "common/log.h"
 #include "gpu/cpu/cpu.h"
 #include "gpu/cuda_load.h"
@@ -77,6 +78,10 @@ enum lg_status device_open(const char *spec, unsigned threads, struct device **o
     if (status == LG_OK)
         device_ops_check((*out)->ops);
     return status;
+}
+
+size_t device_codec_alignment(const struct codec *codec) {
+    return codec->dtype == CODEC_DTYPE_F32 ? sizeof(float) : sizeof(uint16_t);
 }
 
 void device_close(struct device *device) {

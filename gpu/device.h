@@ -17,6 +17,8 @@
 
 #include "common/status.h"
 
+struct codec;         /* common/codec.h */
+struct codec_options; /* common/codec.h */
 struct device;
 struct device_ops;
 struct device_stream; /* backends embed this first */
@@ -69,6 +71,17 @@ struct device_sparse {
     uint32_t rows, features; /* columns[] < features */
     const uint32_t *row_starts, *columns;
     const float *values;
+};
+
+/* A unit (common/block.h) in device memory: `elements` (1 .. CODEC_ELEMENTS_MAX) floats from `first` of a flat array;
+ * encoded, it lies from byte `at` of another, where there is room for the codec's bytes_max. `at` is a multiple of the
+ * codec's device_codec_alignment(), so that units of codecs with one length may lie end to end. Units of one call do
+ * not overlap. */
+struct device_unit {
+    uint64_t first;
+    uint64_t key; /* codec_options.key of this unit */
+    uint64_t at;
+    uint32_t elements;
 };
 
 /* Every slot is required; device_open asserts it. */
@@ -175,7 +188,26 @@ struct device_ops {
                            const float *weight, float *y);
     void (*sparse_backward)(struct device_stream *s, const struct device_sparse *x, uint32_t outputs, const float *dy,
                             float *dweight);
+
+    /* ---- codec. Gradients are encoded before they leave the device, with the bits that common/codecs/ gives for the
+     * same values, residual and options. units, bytes, shares and factors are arrays of `count` in device memory;
+     * options are read before the call returns. */
+    /* Every unit of values, as codec_kernels.encode does; the key is the unit's, not the options'. residual may be
+     * NULL. Overwrites the units' bytes in `out` and bytes[i], how many of them unit i takes. */
+    void (*encode)(struct device_stream *s, const struct codec *codec, const struct codec_options *options,
+                   size_t count, const struct device_unit *units, const float *values, float *residual, uint8_t *out,
+                   uint32_t *bytes);
+    /* codec_take_back with shares[i] for every unit that `encode` wrote: residual += share (decoded - values), where
+     * that is finite. A share of 0 leaves a unit alone. */
+    void (*take_back)(struct device_stream *s, const struct codec *codec, size_t count, const struct device_unit *units,
+                      const float *shares, const uint8_t *encoded, const float *values, float *residual);
+    /* x *= factors[i] over every unit: a residual follows the learning rate. */
+    void (*scale_units)(struct device_stream *s, size_t count, const struct device_unit *units, const float *factors,
+                        float *x);
 };
+
+/* What `at` of a unit is a multiple of: 2 for elements of 16 bits, else 4. */
+size_t device_codec_alignment(const struct codec *codec);
 
 /* Opens "cpu", "cuda:N", or "auto": the first GPU where there is one, else the CPU, and says in the log which.
  * "cuda:N/tf32" and "cuda:N/bf16" compute products from inputs rounded to those (sums stay f32); without, nothing is

@@ -164,4 +164,7 @@ const struct device_ops cpu_ops = {
     .pool_backward = cpu_pool_backward,
     .sparse_forward = cpu_sparse_forward,
     .sparse_backward = cpu_sparse_backward,
+    .encode = cpu_encode,
+    .take_back = cpu_take_back,
+    .scale_units = cpu_scale_units,
 };

@@ -252,6 +252,9 @@ static const struct device_ops cuda_ops = {
     .pool_backward = cuda_pool_backward,
     .sparse_forward = cuda_sparse_forward,
     .sparse_backward = cuda_sparse_backward,
+    .encode = cuda_encode,
+    .take_back = cuda_take_back,
+    .scale_units = cuda_scale_units,
 };
 
 /* ---- life */

@@ -194,5 +194,11 @@ void cuda_sparse_forward(struct device_stream *s, const struct device_sparse *x,
                          float *y);
 void cuda_sparse_backward(struct device_stream *s, const struct device_sparse *x, uint32_t outputs, const float *dy,
                           float *dweight);
+void cuda_encode(struct device_stream *s, const struct codec *codec, const struct codec_options *options, size_t count,
+                 const struct device_unit *units, const float *values, float *residual, uint8_t *out, uint32_t *bytes);
+void cuda_take_back(struct device_stream *s, const struct codec *codec, size_t count, const struct device_unit *units,
+                    const float *shares, const uint8_t *encoded, const float *values, float *residual);
+void cuda_scale_units(struct device_stream *s, size_t count, const struct device_unit *units, const float *factors,
+                      float *x);
 
 #endif
