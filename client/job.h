@@ -19,6 +19,7 @@ struct job_config {
     int64_t workers;                                           /* trainers at once; 0: as many as there are slots */
     char model[OPTION_TEXT_BYTES], dataset[OPTION_TEXT_BYTES]; /* kinds */
     int64_t batch, epochs;             /* per trainer and step; passes over the training split */
+    int64_t micro_batch;               /* samples that a trainer computes at once; 0: the batch */
     int64_t pipeline;                  /* steps between asking for parameters and computing from them, 1 or 2 */
     char push_pull[OPTION_TEXT_BYTES]; /* auto | yes | no */
     char clip[OPTION_TEXT_BYTES];      /* none | tensor | global */

@@ -27,10 +27,13 @@ static enum lg_status check_keys(struct trainer *trainer, struct lg_error *error
     return option_check_unused(spec, tables, prefixes, 3, error);
 }
 
-/* Language models take as many tokens as their memory was made for; others evaluate faster in larger batches. */
+/* Language models take as many tokens as their memory was made for; others evaluate faster in larger batches. Where
+ * memory is short, all are small. */
 static uint32_t largest_batch(const struct trainer *trainer) {
     enum { EVALUATION_BATCH = 128 };
-    int64_t batch = trainer->job.batch;
+    int64_t batch = trainer->job.batch, micro = trainer->job.micro_batch;
+    if (micro > 0)
+        return (uint32_t)(micro < batch ? micro : batch);
     if (trainer->dataset->info.form != DATASET_TOKENS && batch < EVALUATION_BATCH)
         batch = EVALUATION_BATCH;
     return (uint32_t)batch;

@@ -12,13 +12,17 @@
 
 enum lg_status trainer_step_init(struct trainer *trainer, struct lg_error *error) {
     const struct model *model = trainer->model;
+    const uint32_t batch = (uint32_t)trainer->job.batch,
+                   batch_max = batch > model->batch_max ? batch : model->batch_max;
     enum lg_status status = trainer_buffers_init(&trainer->buffers, trainer->model, error);
+    if (status == LG_OK)
+        status = trainer_micro_init(&trainer->micro, trainer->model, batch, error);
     if (status != LG_OK)
         return status;
     trainer->offsets = malloc((model->tensor_count + 1) * sizeof *trainer->offsets);
-    trainer->indices = malloc(model->batch_max * sizeof *trainer->indices);
+    trainer->indices = malloc(batch_max * sizeof *trainer->indices);
     if (!trainer->offsets || !trainer->indices)
-        return lg_fail(error, LG_NO_MEMORY, "no memory for a batch of %u samples", model->batch_max);
+        return lg_fail(error, LG_NO_MEMORY, "no memory for a batch of %u samples", batch_max);
     trainer->offsets[0] = 0;
     for (size_t i = 0; i < model->tensor_count; i++)
         trainer->offsets[i + 1] = trainer->offsets[i] + tensor_elements(&model->tensors[i]);
@@ -43,6 +47,7 @@ void trainer_step_leave(struct trainer *trainer) {
 
 void trainer_step_deinit(struct trainer *trainer) {
     trainer_buffers_deinit(&trainer->buffers);
+    trainer_micro_deinit(&trainer->micro);
     local_steps_deinit(&trainer->local);
     free(trainer->offsets);
     free(trainer->indices);
@@ -165,6 +170,7 @@ static void on_gradients(void *context, size_t first, size_t count) {
     const uint64_t *offsets = trainer->offsets;
     if (announcement->status != LG_OK)
         return;
+    trainer_micro_fold(&trainer->micro, offsets[first], offsets[first + count]);
     if (trainer->buffers.stream)
         announcement->status = trainer_buffers_fetch(&trainer->buffers, first, count, offsets[first],
                                                      offsets[first + count], announcement->error);
@@ -217,7 +223,6 @@ static enum lg_status backward_and_push(struct trainer *trainer, const struct lg
                                         struct sample_range range, struct lg_error *error) {
     const struct model *model = trainer->model;
     struct announcement announcement = {trainer, LG_OK, error};
-    trainer_buffers_turn(&trainer->buffers);
     const struct lg_push push = push_of(trainer, lease, range, 1);
     enum lg_status status = lg_push_start(trainer->client, &push, trainer->buffers.gradients, error);
     if (status != LG_OK)
@@ -253,7 +258,7 @@ static void slow_down(struct trainer *trainer, uint64_t forward_cpu_ns) {
 
 static enum lg_status forward(struct trainer *trainer, struct model_result *result, struct lg_error *error) {
     uint64_t start_ns = meter_clock_ns(), start_cpu_ns = meter_cpu_ns();
-    enum lg_status status = model_forward(trainer->model, &trainer->batch, result, error);
+    enum lg_status status = trainer_micro_forward(&trainer->micro, &trainer->batch, result, error);
     trainer->meter.numbers.compute_ns += meter_clock_ns() - start_ns;
     slow_down(trainer, meter_cpu_ns() - start_cpu_ns);
     return status;
@@ -283,6 +288,9 @@ static enum lg_status train_step(struct trainer *trainer, const struct lg_lease 
     struct model_result result = {0};
     uint64_t start_ns = meter_clock_ns();
     enum lg_status status = read_batch_and_parameters(trainer, lease->epoch, range, error);
+    trainer_buffers_turn(&trainer->buffers);
+    if (status == LG_OK && trainer->micro.sum) /* a batch in pieces goes backward before its forward pass is over */
+        status = settle_down_to(trainer, trainer->buffers.gradient_count - 1, error);
     if (status == LG_OK)
         status = forward(trainer, &result, error);
     if (status == LG_OK)
@@ -314,6 +322,7 @@ static enum lg_status local_backward(struct trainer *trainer, struct lg_error *e
     uint64_t start_ns = meter_clock_ns(), start_cpu_ns = meter_cpu_ns();
     enum lg_status status = model_backward(trainer->model, NULL, NULL, error);
     if (status == LG_OK) {
+        trainer_micro_fold(&trainer->micro, 0, trainer->model->elements);
         clip_gradients(trainer);
         local_steps_take(&trainer->local, trainer->buffers.gradients);
     }

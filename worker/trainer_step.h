@@ -12,6 +12,7 @@
 #include "worker/trainer_clip.h"
 #include "worker/trainer_handover.h"
 #include "worker/trainer_meter.h"
+#include "worker/trainer_micro.h"
 #include "worker/trainer_ranges.h"
 
 /* What the second parameter buffer has of the next step's parameters. */
@@ -33,9 +34,10 @@ struct trainer {
     struct meter meter;
 
     struct trainer_buffers buffers;
+    struct trainer_micro micro;
     struct local_steps local; /* empty where job.local_steps is 1 */
     uint64_t *offsets;        /* [tensors + 1]: first element of each */
-    uint64_t *indices;        /* [batch_max]: samples of the batch being read */
+    uint64_t *indices;        /* of the batch being read: samples */
     struct batch batch;
     struct permutation order; /* of `order_epoch` */
     uint64_t order_epoch;

@@ -57,7 +57,8 @@ START_TEST(every_shared_key_reaches_its_field) {
                                     "workers: 3\n"
                                     "model: {kind: cnn, channels: 8}\n"
                                     "dataset: {kind: idx, path: data}\n"
-                                    "train: {batch: 64, epochs: 5, clip: global, clip_norm: 2.5, threads: 1}\n"
+                                    "train: {batch: 64, micro_batch: 24, epochs: 5,\n"
+                                    "        clip: global, clip_norm: 2.5, threads: 1}\n"
                                     "updater: {kind: adamw, beta1: 0.8}\n"
                                     "weight_decay: 0.1\n"
                                     "staleness: {policy: hinge}\n"
@@ -75,6 +76,7 @@ START_TEST(every_shared_key_reaches_its_field) {
     ck_assert_str_eq(job.model, "cnn");
     ck_assert_str_eq(job.dataset, "idx");
     ck_assert_int_eq(job.batch, 64);
+    ck_assert_int_eq(job.micro_batch, 24);
     ck_assert_int_eq(job.epochs, 5);
     ck_assert_str_eq(job.clip, "global");
     ck_assert(job.clip_norm == 2.5);

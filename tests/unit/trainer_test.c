@@ -274,8 +274,8 @@ static const char *const defaults[][2] = {
     {"staleness.power", "0.4"}, {"dataset.noise", "0.02"},
 };
 
-/* Runs a trainer on the default job with one key set to something else (key NULL: none). */
-static int run(const char *key, const char *value) {
+/* Runs a trainer on the default job with some keys set to something else (key NULL: none). */
+static int run_with(const char *const (*keys)[2], size_t count) {
     struct trainer_handover handover = {
         .coordinator = "tcp://127.0.0.1:1",
         .job_name = "test",
@@ -291,11 +291,16 @@ static int run(const char *key, const char *value) {
     };
     for (size_t i = 0; i < sizeof defaults / sizeof *defaults; i++)
         ck_assert_int_eq(config_set(handover.spec, defaults[i][0], defaults[i][1], "job", NULL), LG_OK);
-    if (key)
-        ck_assert_int_eq(config_set(handover.spec, key, value, "job", NULL), LG_OK);
+    for (size_t i = 0; i < count; i++)
+        if (keys[i][0])
+            ck_assert_int_eq(config_set(handover.spec, keys[i][0], keys[i][1], "job", NULL), LG_OK);
     int code = trainer_run(&handover, their_fd);
     trainer_handover_deinit(&handover);
     return code;
+}
+
+static int run(const char *key, const char *value) {
+    return run_with((const char *const[][2]){{key, value}}, 1);
 }
 
 static const struct lg_lease initialise = {.kind = LG_LEASE_INITIALISE, .lease = 1};
@@ -336,6 +341,40 @@ START_TEST(local_steps_lead_where_steps_lead) {
         loss[i] = fake.loss;
     }
     ck_assert_double_eq_tol(loss[0], loss[1], 1e-4);
+}
+END_TEST
+
+/* Batches in pieces lead where whole ones do: in every way of training, and where gradients are clipped. Batches
+ * of 32 go in pieces of 11, 11 and 10, the last one in two of 11. */
+START_TEST(batches_in_pieces_lead_where_whole_batches_do) {
+    static const char *const ways[][2] = {{NULL, NULL},
+                                          {"train.pipeline", "2"},
+                                          {"train.local_steps", "3"},
+                                          {"train.clip", "tensor"},
+                                          {"train.clip", "global"}};
+    const struct lg_lease leases[] = {initialise, train(0, 0, 2048), train(0, 2048, 3990), evaluate};
+    static float whole[ELEMENTS_MAX];
+    double loss = 0, norm = 0, accuracy = 0;
+    for (int pieces = 0; pieces < 2; pieces++) {
+        memset(&fake, 0, sizeof fake);
+        fake.learning_rate = 0.03F;
+        script(leases, 4);
+        const char *const keys[][2] = {{ways[_i][0], ways[_i][1]}, {"train.micro_batch", pieces ? "11" : "0"}};
+        ck_assert_int_eq(run_with(keys, 2), TRAINER_EXIT_DONE);
+        for (size_t at = 0; at < 3990; at++)
+            ck_assert_uint_eq(fake.applied[0][at], 1);
+        ck_assert_uint_eq(fake.steps, 125);
+        ck_assert_uint_eq(fake.predictions, 300);
+        if (pieces) {
+            for (size_t i = 0; i < fake.elements; i++)
+                ck_assert_float_eq_tol(fake.parameters[i], whole[i], 1e-5F * fmaxf(1, fabsf(whole[i])));
+            ck_assert_double_eq_tol(fake.loss, loss, 1e-5 * loss);
+            ck_assert_double_eq_tol(fake.accuracy, accuracy, 1e-9);
+            ck_assert_double_eq_tol(fake.largest_norm, norm, 1e-5 * norm);
+        }
+        memcpy(whole, fake.parameters, sizeof whole);
+        loss = fake.loss, norm = fake.largest_norm, accuracy = fake.accuracy;
+    }
 }
 END_TEST
 
@@ -590,6 +629,7 @@ int main(void) {
     tcase_set_timeout(tests, 20);
     tcase_add_checked_fixture(tests, setup, NULL);
     tcase_add_loop_test(tests, learns_and_evaluates, 0, 2);
+    tcase_add_loop_test(tests, batches_in_pieces_lead_where_whole_batches_do, 0, 5);
     tcase_add_loop_test(tests, local_steps_lead_where_steps_lead, 0, 2);
     tcase_add_loop_test(tests, the_next_pull_is_asked_for_before_the_push_is_waited_for, 0, 2);
     tcase_add_loop_test(tests, pushes_bring_the_next_steps_parameters, 0, 2);
