@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "cli/table.h"
+#include "gpu/device.h"
 
 enum { START_TIMEOUT_MS = 15000, POLL_MS = 10, ARGS_MAX = 32 };
 
@@ -214,6 +215,17 @@ static enum lg_status start_server(struct cluster *cluster, const struct cluster
     return status;
 }
 
+void cluster_share_devices(const char *device, unsigned gpus, int workers, int number, char text[OPTION_TEXT_BYTES]) {
+    unsigned mine = (unsigned)number - 1, every = (unsigned)workers;
+    size_t used = 0;
+    snprintf(text, OPTION_TEXT_BYTES, "%s", device);
+    if (strncmp(device, "auto", 4) != 0 || gpus == 0 || workers < 2)
+        return;
+    for (unsigned gpu = gpus < every ? mine % gpus : mine; gpu < gpus && used < OPTION_TEXT_BYTES; gpu += every)
+        used +=
+            (size_t)snprintf(text + used, OPTION_TEXT_BYTES - used, "%scuda:%u%.16s", used ? "," : "", gpu, device + 4);
+}
+
 static enum lg_status start_worker(struct cluster *cluster, const struct cluster_plan *plan, int number,
                                    struct lg_error *error) {
     char name[32];
@@ -221,6 +233,11 @@ static enum lg_status start_worker(struct cluster *cluster, const struct cluster
     struct command_line *line = command_line(cluster, "lagoon-worker", name);
     add(line, "--coordinator=%s", cluster->coordinator);
     add(line, "--slots=%d", plan->slots);
+    if (plan->device) {
+        char devices[OPTION_TEXT_BYTES];
+        cluster_share_devices(plan->device, device_gpu_count(), plan->workers, number, devices);
+        add(line, "--device=%s", devices);
+    }
     if (plan->slowdowns)
         add(line, "--slowdown=%g", plan->slowdowns[number - 1]);
     if (plan->data_root[0])

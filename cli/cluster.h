@@ -25,9 +25,10 @@ struct cluster {
 };
 
 struct cluster_plan {
-    int coordinator_port; /* 0 picks one */
-    int servers, shards;  /* shards per server */
-    int workers, slots;
+    int coordinator_port;    /* 0 picks one */
+    int servers, shards;     /* shards per server */
+    int workers, slots;      /* slots per worker; 0: one on each device */
+    const char *device;      /* of the workers, "auto" is shared out; NULL: the workers' default */
     const double *slowdowns; /* [workers], or NULL */
     const char *data_root;   /* of the workers; "" : the working folder */
     const char *dead_after;  /* "5s" */
@@ -47,6 +48,10 @@ LG_MUST_CHECK enum lg_status cluster_start(struct cluster *cluster, const char *
 int cluster_stop(struct cluster *cluster, int grace_ms);
 bool cluster_member_alive(const struct cluster_member *member);
 struct cluster_member *cluster_find(struct cluster *cluster, const char *name);
+
+/* What worker `number` of `workers` (from 1) is told where all are told `device`: with "auto" (and what may follow it,
+ * "/bf16") its part of the `gpus`, so that no GPU is idle while two workers share another. */
+void cluster_share_devices(const char *device, unsigned gpus, int workers, int number, char text[OPTION_TEXT_BYTES]);
 
 /* DIR/cluster.json. cluster_load: LG_NOT_FOUND when there is none. */
 LG_MUST_CHECK enum lg_status cluster_save(const struct cluster *cluster, struct lg_error *error);

@@ -13,7 +13,7 @@
 
 struct up_options {
     int64_t port, servers, shards, workers, slots;
-    char data_root[OPTION_TEXT_BYTES];
+    char data_root[OPTION_TEXT_BYTES], device[OPTION_TEXT_BYTES];
 };
 
 #define AT(field) offsetof(struct up_options, field)
@@ -22,7 +22,10 @@ static const struct option options[] = {
     {"servers", OPTION_INT, AT(servers), "1", 1, 16, NULL, NULL, "server processes"},
     {"shards", OPTION_INT, AT(shards), "2", 1, 64, NULL, NULL, "shards per server"},
     {"workers", OPTION_INT, AT(workers), "2", 0, 32, NULL, NULL, "worker daemons"},
-    {"slots", OPTION_INT, AT(slots), "1", 1, 64, NULL, NULL, "trainers at once per worker daemon"},
+    {"slots", OPTION_INT, AT(slots), "0", 0, 64, NULL, NULL,
+     "trainers at once per worker daemon; 0: one on each of its devices"},
+    {"device", OPTION_STRING, AT(device), "auto", 0, 0, NULL, NULL,
+     "where trainers compute, as in worker.yaml; auto shares the GPUs among the worker daemons"},
     {"data_root", OPTION_STRING, AT(data_root), "", 0, 0, NULL, NULL,
      "folder that relative dataset paths start from; empty: this one"},
 };
@@ -109,6 +112,7 @@ static int run_up(struct cli *cli, const void *own, int argc, char **argv) {
                                       .shards = (int)wanted->shards,
                                       .workers = (int)wanted->workers,
                                       .slots = (int)wanted->slots,
+                                      .device = wanted->device,
                                       .data_root = wanted->data_root[0] ? wanted->data_root : here,
                                       .dead_after = "5s"};
     enum lg_status status = refuse_second(cli, &error);

@@ -144,8 +144,8 @@ static enum lg_status start(struct agent *agent, struct lg_error *error) {
     if (agent->device_count > 1)
         snprintf(more, sizeof more, " and %zu more", agent->device_count - 1);
     log_info("ready", "worker \"%s\": %lld slot%s, device %s%s, %lld threads each; stats at %s", agent->name,
-             (long long)agent->config->slots, agent->config->slots == 1 ? "" : "s", agent->devices[0], more,
-             (long long)host_threads(agent->config), http_url(agent->http));
+             (long long)agent->slots, agent->slots == 1 ? "" : "s", agent->devices[0], more,
+             (long long)host_threads(agent->config, agent->slots), http_url(agent->http));
     uv_timer_start(&agent->tick, on_tick, 0, AGENT_TICK_MS);
     return LG_OK;
 }
@@ -169,8 +169,9 @@ enum lg_status agent_run(const struct worker_config *config, const char *program
     agent->config = config;
     agent->program = program;
     host_take_name(config->name, agent->name, &agent->name_lock);
-    host_show_slots(config->slots, &agent->slots_lock);
     agent->device_count = host_devices(config->device, device_gpu_count(), agent->devices);
+    agent->slots = config->slots > 0 ? config->slots : (int64_t)agent->device_count;
+    host_show_slots(agent->slots, &agent->slots_lock);
     if (getrandom(&agent->instance, sizeof agent->instance, 0) != sizeof agent->instance)
         agent->instance = (uint64_t)getpid() << 32 ^ uv_hrtime();
     enum lg_status status = start_loop(agent, error);

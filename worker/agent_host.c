@@ -76,26 +76,30 @@ int64_t host_cores(void) {
 }
 
 size_t host_devices(const char *configured, unsigned gpus, char list[HOST_DEVICES_MAX][HOST_DEVICE_BYTES]) {
-    if (strcmp(configured, "auto") != 0 || gpus == 0) {
-        snprintf(list[0], HOST_DEVICE_BYTES, "%s", configured);
-        return 1;
+    bool all = strncmp(configured, "auto", 4) == 0;
+    size_t count = 0;
+    for (; all && count < gpus && count < HOST_DEVICES_MAX; count++)
+        snprintf(list[count], HOST_DEVICE_BYTES, "cuda:%zu%.16s", count, configured + 4);
+    for (const char *at = all ? "" : configured; *at && count < HOST_DEVICES_MAX; count++) {
+        size_t length = strcspn(at, ",");
+        snprintf(list[count], HOST_DEVICE_BYTES, "%.*s", (int)length, at);
+        at += length + (at[length] == ',');
     }
-    unsigned count = gpus < HOST_DEVICES_MAX ? gpus : HOST_DEVICES_MAX;
-    for (unsigned i = 0; i < count; i++)
-        snprintf(list[i], HOST_DEVICE_BYTES, "cuda:%u", i);
+    if (count == 0)
+        snprintf(list[count++], HOST_DEVICE_BYTES, "auto");
     return count;
 }
 
-int64_t host_threads(const struct worker_config *config) {
-    int64_t slots = 0, cores = host_cores();
+int64_t host_threads(const struct worker_config *config, int64_t slots) {
+    int64_t shown = 0, cores = host_cores();
     if (config->threads > 0)
         return config->threads;
     FILE *sockets = fopen("/proc/net/unix", "r");
     if (sockets) {
-        slots = host_count_slots(sockets);
+        shown = host_count_slots(sockets);
         fclose(sockets);
     }
-    if (slots < config->slots)
-        slots = config->slots; /* at least 1 */
+    if (slots < shown)
+        slots = shown;
     return slots > 0 && cores > slots ? cores / slots : 1;
 }

@@ -11,8 +11,6 @@
 
 #include "worker/worker_config.h"
 
-enum { HOST_DEVICES_MAX = 64, HOST_DEVICE_BYTES = 64 };
-
 /* The configured name; where it is empty HOST, HOST-2, ...: the first that no other worker here has taken this way, so
  * that names stay the same over restarts. *lock holds it (host_release); -1: nothing does. */
 void host_take_name(const char *configured, char name[OPTION_TEXT_BYTES], int *lock);
@@ -24,10 +22,11 @@ void host_release(int lock);
 int64_t host_count_slots(FILE *sockets);
 /* Cores this process may use. */
 int64_t host_cores(void);
-/* The devices to offer to jobs: "auto" becomes cuda:0,cuda:1,... where there are `gpus`; else
- * the configured one as it is. Returns their number. */
+/* The devices to offer to jobs: "auto" becomes cuda:0, cuda:1, ... where there are `gpus`, and what follows it
+ * ("/bf16") is added to each; a list is taken apart. Returns their number. */
 size_t host_devices(const char *configured, unsigned gpus, char list[HOST_DEVICES_MAX][HOST_DEVICE_BYTES]);
-/* BLAS threads for a trainer of a job that names none: `threads`, else cores over the slots of all workers here. */
-int64_t host_threads(const struct worker_config *config);
+/* BLAS threads for a trainer of a job that names none: `threads`, else cores over the slots of all workers here, of
+ * which this one has `slots`. */
+int64_t host_threads(const struct worker_config *config, int64_t slots);
 
 #endif

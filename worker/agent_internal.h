@@ -74,6 +74,7 @@ struct agent {
     int name_lock, slots_lock; /* see agent_host.h */
     char devices[HOST_DEVICES_MAX][HOST_DEVICE_BYTES];
     size_t device_count;
+    int64_t slots; /* as configured, or the devices' number */
     uv_loop_t loop;
     uv_signal_t signals[2];
     uv_timer_t tick;

@@ -144,7 +144,7 @@ void agent_link_tick(struct agent *agent) {
         if (agent->registered)
             send_beat(agent);
         else
-            send_register(agent, agent->stopping ? 0 : agent->config->slots);
+            send_register(agent, agent->stopping ? 0 : agent->slots);
     }
     agent_link_flush_lines(agent);
     resend_exits(agent, now);
@@ -182,7 +182,7 @@ static void take_beat_reply(struct agent *agent, const struct wire_beat_reply *r
     log_info("register-again", "the coordinator does not know this worker any more: registering again");
     agent->registered = false;
     agent->sent_ms = uv_now(&agent->loop);
-    send_register(agent, agent->stopping ? 0 : agent->config->slots);
+    send_register(agent, agent->stopping ? 0 : agent->slots);
 }
 
 static void take_ack(struct agent *agent, uint64_t request) {

@@ -127,7 +127,7 @@ static void produce_stats(void *data, struct http_reply *reply) {
                "\"registered\": %s, \"member\": %" PRIu64 ", \"pid\": %d, \"uptime_s\": %.1f, \"slots\": %" PRId64
                ", \"used\": %zu, \"trainers\": [",
                agent->registered ? "true" : "false", agent->member, (int)getpid(),
-               (double)(uv_now(&agent->loop) - agent->started_ms) / 1000, agent->config->slots, agent->trainer_count);
+               (double)(uv_now(&agent->loop) - agent->started_ms) / 1000, agent->slots, agent->trainer_count);
     for (size_t i = 0; i < agent->trainer_count; i++) {
         buf_text(body, i ? ", " : "");
         produce_trainer(body, agent->trainers[i]);

@@ -162,7 +162,7 @@ static enum lg_status make_handover(struct agent_trainer *trainer, const struct 
         .job = (int64_t)start->job,
         .trainer = (int64_t)start->trainer,
         .attempt = start->attempt,
-        .threads = host_threads(config),
+        .threads = host_threads(config, trainer->agent->slots),
         .slowdown = config->slowdown,
         .agent_pid = getpid(),
         .token = start->token,
@@ -266,7 +266,7 @@ void agent_trainer_start(struct agent *agent, const struct wire_trainer_start *s
         agent_link_send_exit(agent, before);
         return;
     }
-    if (agent->stopping || agent->trainer_count >= (size_t)agent->config->slots) {
+    if (agent->stopping || agent->trainer_count >= (size_t)agent->slots) {
         refuse(agent, start, agent->stopping ? "this worker is stopping" : "no free slot on this worker");
         return;
     }

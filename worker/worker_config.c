@@ -2,6 +2,7 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -15,10 +16,13 @@ static const struct option options[] = {
      "name of this worker, unique in the cluster; empty takes the host's name, numbered where it is taken"},
     {"coordinator", OPTION_STRING, AT(coordinator), "127.0.0.1:7710", 0, 0, NULL, NULL,
      "address of the coordinator, host:port"},
-    {"slots", OPTION_INT, AT(slots), "1", 1, 256, NULL, "trainers", "trainers that may run here at once"},
+    {"slots", OPTION_INT, AT(slots), "0", 0, 256, NULL, "trainers",
+     "trainers that may run here at once; 0: one on each device. More than there are devices share them evenly"},
     {"device", OPTION_STRING, AT(device), "auto", 0, 0, NULL, NULL,
-     "where trainers compute: cpu, cuda:N, or auto for all GPUs there are, one after the other, else the CPU. "
-     "cuda:N/tf32 and cuda:N/bf16 round the inputs of matrix products, which is faster"},
+     "where trainers compute: auto for all GPUs there are, else the CPU; or a list of cpu and cuda:N. Each trainer "
+     "gets "
+     "the device that has fewest. auto/bf16, cuda:N/bf16 and the same with /tf32 round the inputs of matrix products, "
+     "which is faster"},
     {"threads", OPTION_INT, AT(threads), "0", 0, 1024, NULL, "threads",
      "compute threads of each trainer where the job names none; 0: cores divided by the slots of all workers on this "
      "machine"},
@@ -58,12 +62,27 @@ static const char *place_of(const struct config *config, const char *key, char *
     return text;
 }
 
-static bool device_fits(const char *device) {
-    const char *math;
+/* auto, auto/MATH, or a list of cpu, cuda:N and cuda:N/MATH, comma-joined. */
+static bool device_fits(const char *devices) {
+    char device[HOST_DEVICE_BYTES];
+    const char *math, *at = devices;
     unsigned number;
-    if (strcmp(device, "auto") == 0 || strcmp(device, "cpu") == 0)
-        return true;
-    return strncmp(device, "cuda:", 5) == 0 && device_spec_is_cuda(device, &number, &math);
+    if (strncmp(at, "auto", 4) == 0) {
+        snprintf(device, sizeof device, "cuda:0%s", at + 4);
+        return strlen(at) < HOST_DEVICE_BYTES && device_spec_is_cuda(device, &number, &math);
+    }
+    for (size_t count = 1;; count++) {
+        size_t length = strcspn(at, ",");
+        if (length >= sizeof device || count > HOST_DEVICES_MAX)
+            return false;
+        snprintf(device, sizeof device, "%.*s", (int)length, at);
+        bool is_gpu = strncmp(device, "cuda:", 5) == 0 && device_spec_is_cuda(device, &number, &math);
+        if (!is_gpu && strcmp(device, "cpu") != 0)
+            return false;
+        if (at[length] == '\0')
+            return true;
+        at += length + 1;
+    }
 }
 
 static enum lg_status check_name(const struct config *config, const char *name, struct lg_error *error) {
@@ -126,7 +145,8 @@ enum lg_status worker_config_check(const struct config *config, void *out, struc
     enum lg_status status = check_name(config, worker->name, error);
     if (status == LG_OK && !device_fits(worker->device))
         status = lg_fail(error, LG_INVALID,
-                         "%s: device \"%s\" must be auto, cpu or cuda:N, to which /tf32 or /bf16 may be added",
+                         "%s: device \"%s\" must be auto, cpu or cuda:N, to which /tf32 or /bf16 may be added, or a "
+                         "list of the last two",
                          place_of(config, "device", place, sizeof place), worker->device);
     if (status == LG_OK)
         status = check_coordinator(config, worker, error);

@@ -10,10 +10,12 @@
 #include "common/net.h"
 #include "common/option.h"
 
+enum { HOST_DEVICES_MAX = 64, HOST_DEVICE_BYTES = 64 }; /* that a worker may list; of one's text */
+
 struct worker_config {
     char name[OPTION_TEXT_BYTES];        /* "": the host's name, numbered where it is taken */
     char coordinator[OPTION_TEXT_BYTES]; /* as given; `endpoint` is what it says */
-    int64_t slots;
+    int64_t slots;                       /* 0: one on each device */
     char device[OPTION_TEXT_BYTES];
     int64_t threads; /* BLAS threads of each trainer; 0: cores / slots */
     double slowdown; /* >= 1 */

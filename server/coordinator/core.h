@@ -193,7 +193,8 @@ enum trainer_state { TRAINER_STATE_STARTING, TRAINER_STATE_RUNNING, TRAINER_STAT
 
 struct trainer {
     uint64_t number, job, agent /* 0: came by itself */, token, session /* 0: none */;
-    char device[64], reason[CORE_REASON_BYTES]; /* why it is being stopped */
+    char device[64];                /* as its agent lists it; it is no other's as long as there are enough */
+    char reason[CORE_REASON_BYTES]; /* why it is being stopped */
     uint32_t attempt;
     enum trainer_state state;
     bool refused;      /* its join was refused: the worker does not suit the job */
@@ -219,7 +220,7 @@ struct session {
     bool may_initialise, changed;
     enum lg_status end_status; /* what late messages get */
     char reason[CORE_REASON_BYTES];
-    char device[64];
+    char device[64];              /* as it calls it itself: "cpu, 2 threads, .." */
     uint64_t route, join_request; /* where the last join came from */
     int64_t heard_ns, ended_ns;
 

@@ -75,11 +75,12 @@ static json_t *worker_trainers(const struct coordinator *core, const struct memb
         const struct job *job = job_find(core, trainer->job);
         if (trainer->agent != agent->number || trainer->gone)
             continue;
-        json_array_append_new(rows, json_pack("{s:o, s:s, s:s, s:s, s:f, s:s}", "trainer",
-                                              query_number(trainer->number), "job", job ? job->name : "", "state",
-                                              query_trainer_state(trainer, session), "device", trainer->device,
-                                              "samples_per_second", session ? session->samples_per_second : 0.0,
-                                              "transport", session ? session->transport : ""));
+        json_array_append_new(rows,
+                              json_pack("{s:o, s:s, s:s, s:s, s:f, s:s}", "trainer", query_number(trainer->number),
+                                        "job", job ? job->name : "", "state", query_trainer_state(trainer, session),
+                                        "device", query_trainer_device(trainer, session), "samples_per_second",
+                                        session ? session->samples_per_second : 0.0, "transport",
+                                        session ? session->transport : ""));
     }
     return rows;
 }

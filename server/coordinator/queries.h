@@ -12,6 +12,8 @@ json_t *query_number(uint64_t number);
 json_t *query_lines(const struct line_ring *ring, bool log, uint64_t since, uint64_t limit, uint64_t *next);
 
 const char *query_trainer_state(const struct trainer *trainer, const struct session *session);
+/* What it computes on: as it says itself once it has joined, until then as its agent lists it. */
+const char *query_trainer_device(const struct trainer *trainer, const struct session *session);
 json_t *query_jobs(const struct coordinator *core);
 json_t *query_job(const struct coordinator *core, const struct job *job);
 

@@ -20,6 +20,10 @@ const char *query_trainer_state(const struct trainer *trainer, const struct sess
     return trainer->state == TRAINER_STATE_RUNNING ? "running" : "starting";
 }
 
+const char *query_trainer_device(const struct trainer *trainer, const struct session *session) {
+    return session && session->device[0] ? session->device : trainer->device;
+}
+
 /* ---- numbers over trainers and shards */
 
 struct totals {
@@ -135,13 +139,13 @@ static json_t *tensors_of(const struct job *job) {
 static json_t *running_trainer(const struct coordinator *core, const struct trainer *trainer) {
     const struct session none = {0}, *session = session_find(core, trainer->session);
     const struct member *agent = member_find(core, trainer->agent);
-    const char *state = query_trainer_state(trainer, session);
+    const char *state = query_trainer_state(trainer, session), *device = query_trainer_device(trainer, session);
     session = session ? session : &none;
     return json_pack("{s:o, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:n}", "trainer",
-                     query_number(trainer->number), "agent", agent ? agent->title : "", "device", trainer->device,
-                     "state", state, "attempt", query_number(trainer->attempt), "steps", query_number(session->steps),
-                     "samples", query_number(session->samples), "samples_per_second", real(session->samples_per_second),
-                     "loss", real(session->loss), "compute_seconds", real((double)session->compute_ns / 1e9),
+                     query_number(trainer->number), "agent", agent ? agent->title : "", "device", device, "state",
+                     state, "attempt", query_number(trainer->attempt), "steps", query_number(session->steps), "samples",
+                     query_number(session->samples), "samples_per_second", real(session->samples_per_second), "loss",
+                     real(session->loss), "compute_seconds", real((double)session->compute_ns / 1e9),
                      "communication_seconds", real((double)session->communication_ns / 1e9), "transport",
                      session->transport, "staleness_mean", real(session->staleness_mean), "staleness_max",
                      query_number(session->staleness_max), "weight_mean", real(session->weight_mean), "pushes_dropped",

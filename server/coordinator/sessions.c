@@ -184,8 +184,6 @@ static void open_session(const struct joining *joining) {
         joining->trainer->changed = true;
         if (joining->trainer->state == TRAINER_STATE_STARTING)
             joining->trainer->state = TRAINER_STATE_RUNNING;
-        if (session->device[0])
-            core_copy(joining->trainer->device, sizeof joining->trainer->device, session->device);
     }
     task_start(core, TASK_KIND_SESSION_OPEN, job, session, NULL);
 }

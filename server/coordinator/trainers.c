@@ -6,6 +6,7 @@
 
 #include "common/log.h"
 #include "server/coordinator/core.h"
+#include "server/coordinator/queries.h"
 
 enum {
     EXIT_CONFIGURATION = 3, /* a trainer's exit code: its configuration is wrong, starting it again would not help */
@@ -146,7 +147,7 @@ static void remember(struct coordinator *core, struct job *job, const struct tra
     struct ended_trainer *ended = &job->ended[job->ended_count++];
     *ended = (struct ended_trainer){.trainer = trainer->number, .attempt = trainer->attempt};
     core_copy(ended->agent, sizeof ended->agent, agent ? agent->title : "");
-    core_copy(ended->device, sizeof ended->device, trainer->device);
+    core_copy(ended->device, sizeof ended->device, query_trainer_device(trainer, session));
     core_copy(ended->state, sizeof ended->state, state);
     if (!session)
         return;
@@ -358,6 +359,7 @@ static const struct member *pick_agent(const struct coordinator *core, const str
     return best;
 }
 
+/* The one with fewest trainers, of all jobs; of equal ones the first. */
 static const char *pick_device(const struct coordinator *core, const struct member *agent) {
     const char *best = "";
     size_t least = SIZE_MAX;

@@ -54,6 +54,8 @@ struct world_agent {
     char name[32];
     uint64_t instance, member, route;
     uint32_t slots;
+    const char *devices[4]; /* "cpu" unless told */
+    size_t device_count;
     bool registered, refused;
     int64_t beat_ms;
 };
@@ -62,8 +64,9 @@ enum world_trainer_state { WORLD_TRAINER_JOINING, WORLD_TRAINER_IDLE, WORLD_TRAI
 
 struct world_trainer {
     bool there;
-    bool used; /* also after its end: pointers to it stay good */
-    int agent; /* index; -1: came by itself */
+    bool used;       /* also after its end: pointers to it stay good */
+    int agent;       /* index; -1: came by itself */
+    char device[64]; /* that it was told to use */
     uint64_t number, token, job, route, session, map_version, request, next_request;
     enum wire_role role;
     enum world_trainer_state state;

@@ -19,8 +19,12 @@ void world_add_server(struct world *world, int index, const char *name, size_t s
 
 void world_add_agent(struct world *world, int index, const char *name, uint32_t slots) {
     struct world_agent *agent = &world->agents[index];
-    *agent = (struct world_agent){
-        .there = true, .instance = random_u64(&world->secrets), .route = ROUTE_AGENT + (uint64_t)index, .slots = slots};
+    *agent = (struct world_agent){.there = true,
+                                  .instance = random_u64(&world->secrets),
+                                  .route = ROUTE_AGENT + (uint64_t)index,
+                                  .slots = slots,
+                                  .devices = {"cpu"},
+                                  .device_count = 1};
     snprintf(agent->name, sizeof agent->name, "%s", name);
 }
 
@@ -99,14 +103,13 @@ static void beat_server(struct world *world, struct world_server *server) {
 }
 
 static void register_agent(struct world *world, struct world_agent *agent) {
-    static const char *const devices[] = {"cpu"};
     struct wire_message message = {.kind = WIRE_REGISTER, .request = 1};
     message.register_ = (struct wire_register){.kind = WIRE_MEMBER_AGENT,
                                                .name = agent->name,
                                                .instance = agent->instance,
                                                .slots = agent->slots,
-                                               .devices = devices,
-                                               .device_count = 1,
+                                               .devices = agent->devices,
+                                               .device_count = agent->device_count,
                                                .member = agent->member,
                                                .cores = 2};
     world_send(world, agent->route, &message);
@@ -393,6 +396,7 @@ static void spawn(struct world *world, int index, const struct wire_trainer_star
     trainer->number = start->trainer;
     trainer->token = start->token;
     trainer->job = start->job;
+    snprintf(trainer->device, sizeof trainer->device, "%s", start->device);
     if (world->fast_exit)
         world_kill_trainer(world, trainer, world->fast_exit, 0, "it cannot be");
 }

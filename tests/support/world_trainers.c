@@ -99,7 +99,7 @@ static void ask_join(struct world *world, struct world_trainer *trainer) {
                                       .train_samples = world->train_samples,
                                       .test_samples = world->test_samples,
                                       .batch = (uint32_t)batch_of(trainer),
-                                      .device = "cpu"};
+                                      .device = "a device, as it calls itself"};
     if (trainer->role == WIRE_ROLE_TRAINER) {
         message.tensors = world->tensors;
         message.tensor_count = world->tensor_count;

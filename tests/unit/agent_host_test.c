@@ -40,6 +40,14 @@ START_TEST(gpus_are_listed_where_there_are_any) {
     ck_assert_uint_eq(host_devices("cuda:1/bf16", 3, list), 1);
     ck_assert_str_eq(list[0], "cuda:1/bf16");
     ck_assert_uint_eq(host_devices("auto", 1000, list), HOST_DEVICES_MAX);
+    ck_assert_uint_eq(host_devices("auto/bf16", 2, list), 2);
+    ck_assert_str_eq(list[1], "cuda:1/bf16");
+    ck_assert_uint_eq(host_devices("auto/bf16", 0, list), 1);
+    ck_assert_str_eq(list[0], "auto");
+    ck_assert_uint_eq(host_devices("cuda:3,cpu,cuda:0/tf32", 1, list), 3); /* what is not there is said when opened */
+    ck_assert_str_eq(list[0], "cuda:3");
+    ck_assert_str_eq(list[1], "cpu");
+    ck_assert_str_eq(list[2], "cuda:0/tf32");
 }
 END_TEST
 
@@ -64,18 +72,18 @@ START_TEST(slots_are_added_up) {
 END_TEST
 
 START_TEST(workers_here_share_the_cores) {
-    struct worker_config config = {.slots = 1};
+    struct worker_config config = {0};
     int64_t cores = host_cores();
     int locks[2];
     ck_assert_int_ge(cores, 1);
     host_show_slots(200, &locks[0]); /* more than there are cores: one thread each is the least */
     ck_assert_int_ge(locks[0], 0);
-    ck_assert_int_eq(host_threads(&config), cores > 200 ? cores / 200 : 1);
+    ck_assert_int_eq(host_threads(&config, 1), cores > 200 ? cores / 200 : 1);
     host_show_slots(200, &locks[1]);
     ck_assert_int_eq(locks[1], -1); /* once is enough */
     host_release(locks[0]);
     config.threads = 5;
-    ck_assert_int_eq(host_threads(&config), 5);
+    ck_assert_int_eq(host_threads(&config, 1), 5);
 }
 END_TEST
 

@@ -80,6 +80,61 @@ START_TEST(senseless_registrations_are_refused) {
 }
 END_TEST
 
+static size_t trainers_on(struct world *world, const char *device) {
+    size_t count = 0;
+    for (size_t n = 0; n < world_trainer_count(world); n++)
+        count += strcmp(world_trainer_at(world, n)->device, device) == 0;
+    return count;
+}
+
+/* Two devices and three slots; trainers call their device otherwise than their agent does. */
+START_TEST(trainers_get_devices_of_their_own) {
+    struct world *world = world_new(1);
+    world_add_server(world, 0, "server-0", 2, 1 << 30);
+    world_add_agent(world, 0, "worker-0", 2);
+    world->agents[0].devices[0] = "cuda:0/bf16";
+    world->agents[0].devices[1] = "cuda:1";
+    world->agents[0].device_count = 2;
+    world_advance(world, 200);
+    world_submit(world, "name=a;train.batch=16;train.epochs=200;workers=1");
+    world_until(world, "a", "running", 5000);
+    world_advance(world, 1000); /* the first has joined long before the second starts */
+    ck_assert_str_eq(world_trainer_at(world, 0)->device, "cuda:0/bf16");
+    world_submit(world, "name=b;train.batch=16;train.epochs=200;workers=1");
+    world_until(world, "b", "running", 5000);
+    ck_assert_uint_eq(world_trainer_count(world), 2);
+    ck_assert_uint_eq(trainers_on(world, "cuda:1"), 1);
+    for (int round = 0; round < 4; round++) { /* whichever ends, its device is given out again */
+        char ended[64];
+        struct world_trainer *trainer = world_trainer_at(world, (size_t)round % 2);
+        snprintf(ended, sizeof ended, "%s", trainer->device);
+        world_kill_trainer(world, trainer, 0, 9, "killed");
+        world_advance(world, 15000);
+        ck_assert_uint_eq(world_trainer_count(world), 2);
+        ck_assert_msg(trainers_on(world, ended) == 1, "%s is idle after its trainer died", ended);
+    }
+    world_free(world);
+}
+END_TEST
+
+START_TEST(devices_are_shared_where_there_are_too_few) {
+    struct world *world = world_new(1);
+    world_add_server(world, 0, "server-0", 2, 1 << 30);
+    world_add_agent(world, 0, "worker-0", 4);
+    world->agents[0].devices[0] = "cuda:0";
+    world->agents[0].devices[1] = "cuda:1";
+    world->agents[0].device_count = 2;
+    world_advance(world, 200);
+    world_submit(world, "name=a;train.batch=16;train.epochs=200");
+    world_until(world, "a", "running", 5000);
+    world_advance(world, 1000);
+    ck_assert_uint_eq(world_trainer_count(world), 4);
+    ck_assert_uint_eq(trainers_on(world, "cuda:0"), 2);
+    ck_assert_uint_eq(trainers_on(world, "cuda:1"), 2);
+    world_free(world);
+}
+END_TEST
+
 START_TEST(a_beat_of_a_stranger_is_told_to_register) {
     struct world *world = world_new(1);
     struct wire_message message = {.kind = WIRE_BEAT, .request = 4, .beat = {.member = 3, .instance = 4}};
@@ -254,6 +309,8 @@ int main(void) {
     tcase_add_test(tests, registering_twice_gives_the_same_numbers);
     tcase_add_test(tests, senseless_registrations_are_refused);
     tcase_add_test(tests, a_beat_of_a_stranger_is_told_to_register);
+    tcase_add_test(tests, trainers_get_devices_of_their_own);
+    tcase_add_test(tests, devices_are_shared_where_there_are_too_few);
     tcase_add_test(tests, a_server_is_stopped_for_a_moment);
     tcase_add_test(tests, a_server_is_silent_and_comes_back);
     tcase_add_test(tests, the_coordinator_itself_is_stopped);

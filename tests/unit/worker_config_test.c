@@ -32,7 +32,7 @@ static void refuse(const char *yaml, const char *expected) {
 START_TEST(defaults_work_on_one_machine) {
     ck_assert_msg(check("{}") == LG_OK, "%s", error.message);
     ck_assert_str_eq(worker.endpoint, "tcp://127.0.0.1:7710");
-    ck_assert_int_eq(worker.slots, 1);
+    ck_assert_int_eq(worker.slots, 0);
     ck_assert_int_eq(worker.grace_ms, 10000);
     ck_assert_int_eq(worker.level, LOG_LEVEL_INFO);
     ck_assert_str_eq(worker.device, "auto");
@@ -51,6 +51,14 @@ START_TEST(values_are_taken) {
 }
 END_TEST
 
+START_TEST(devices_may_be_several) {
+    static const char *const texts[] = {"device: auto/bf16\n", "device: cuda:0,cuda:1/tf32\n",
+                                        "device: [cuda:0, cpu]\n", "device: cpu\n"};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+        ck_assert_msg(check(texts[i]) == LG_OK, "%s", error.message);
+}
+END_TEST
+
 START_TEST(other_machines_are_refused_unless_said) {
     refuse("coordinator: 192.0.2.1:7710\n", "worker.yaml:1:14: coordinator \"192.0.2.1:7710\" is on another machine");
     refuse("coordinator: 192.0.2.1:7710\n", "security: none");
@@ -65,7 +73,11 @@ START_TEST(bad_values_are_refused_with_their_place) {
     refuse("device: 'cuda:1x'\n", "cuda:N");
     refuse("name: a b\n", "worker.yaml:1:7: name \"a b\"");
     refuse("coordinator: nowhere\n", "worker.yaml:1:14: coordinator");
-    refuse("slots: 0\n", "from 1 to 256");
+    refuse("slots: 257\n", "from 0 to 256");
+    refuse("device: auto,cpu\n", "or a list");
+    refuse("device: cuda:0,\n", "or a list");
+    refuse("device: auto/f16\n", "/bf16");
+    refuse("device: cuda:0,gpu\n", "device \"cuda:0,gpu\"");
     refuse("slowdown: 0.5\n", "from 1");
     refuse("data_root: /no/such/folder\n", "worker.yaml:1:12: data_root \"/no/such/folder\": No such file");
     refuse("data_root: /dev/null\n", "is not a folder");
@@ -79,6 +91,7 @@ int main(void) {
     TCase *tests = tcase_create("worker_config");
     tcase_add_test(tests, defaults_work_on_one_machine);
     tcase_add_test(tests, values_are_taken);
+    tcase_add_test(tests, devices_may_be_several);
     tcase_add_test(tests, other_machines_are_refused_unless_said);
     tcase_add_test(tests, bad_values_are_refused_with_their_place);
     suite_add_tcase(suite, tests);
