@@ -98,10 +98,15 @@ BENCHES  := $(patsubst bench/%_main.c,$(BUILD)/bench/%,$(wildcard bench/*_main.c
 # What runs the CUDA kernels on the host (tests/gpu/emulate.h) needs a C++ compiler and x86-64; ThreadSanitizer knows
 # no fibers.
 # Each fiber would get a second stack for use after return, at two system calls each.
-EMULATED_SAN := $(SAN_FLAGS) $(if $(findstring address,$(SAN)),$(if $(findstring clang,$(CC)), \
+EMULATED_CODE := -fPIC -fvisibility=hidden $(SAN_FLAGS) $(if $(findstring address,$(SAN)),$(if $(findstring clang,$(CC)), \
     -fsanitize-address-use-after-return=never,--param asan-use-after-return=0))
 CXX_FOUND := $(shell command -v $(if $(findstring clang,$(CC)),clang++,g++) 2>/dev/null)
 EMULATED := $(if $(CXX_FOUND),$(if $(findstring thread,$(SAN))$(filter-out x86_64,$(ARCH)),,$(wildcard tests/gpu/emulated_*_test.c)))
+# The same as a backend beside copies of the programs, with a driver that says there are GPUs: what integration tests
+# start as workers with GPUs. Nothing of it is installed.
+EMULATED_HOME := $(BUILD)/tests/gpu/emulated
+EMULATED_TREE := $(if $(EMULATED),$(EMULATED_HOME)/lib/lagoon/lagoon-cuda.so $(EMULATED_HOME)/driver/libcuda.so.1 \
+    $(patsubst $(BUILD)/%,$(EMULATED_HOME)/%,$(PROGRAMS)))
 TESTS    := $(patsubst %.c,$(BUILD)/%,$(foreach k,unit conformance golden sim,$(wildcard tests/$(k)/*_test.c)) \
             $(filter-out tests/gpu/emulated_%,$(wildcard tests/gpu/*_test.c)) $(EMULATED))
 FUZZERS  := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/fuzz/*_fuzz.c))
@@ -136,7 +141,7 @@ endif
 
 programs: packages $(PROGRAMS) $(LIBRARY) $(CUDA_BACKEND)
 benches: packages $(BENCHES)
-tests: packages $(TESTS) $(CUDA_BACKEND)
+tests: packages $(TESTS) $(CUDA_BACKEND) $(EMULATED_TREE)
 fuzzers: packages $(FUZZERS)
 
 # ---- compiling
@@ -144,7 +149,7 @@ fuzzers: packages $(FUZZERS)
 # Changed flags rebuild everything; an added or removed file rebuilds the archive.
 STAMP := $(BUILD)/flags.stamp
 OBJECTS_STAMP := $(BUILD)/objects.stamp
-FLAGS_NOW := $(filter-out -Werror%,$(CC) $(CFLAGS_ALL) $(WARN) $(LDFLAGS_ALL) $(OP_FLAGS) $(NVCC_FLAGS) $(EMULATED_SAN))
+FLAGS_NOW := $(filter-out -Werror%,$(CC) $(CFLAGS_ALL) $(WARN) $(LDFLAGS_ALL) $(OP_FLAGS) $(NVCC_FLAGS) $(EMULATED_CODE))
 NO_BUILD := clean help format format-check layers lint-tools uninstall coverage fuzz quickstart
 ifneq ($(filter-out $(NO_BUILD),$(or $(MAKECMDGOALS),all)),)
 $(shell mkdir -p $(BUILD))
@@ -202,7 +207,7 @@ $(BUILD)/lib/lagoon/lagoon-cuda.so: $(CUDA_OBJECTS) $(BUILD)/common/status.pic.o
 	    -Xlinker -rpath,'$$ORIGIN:$(CUDA_HOME)/lib64',--exclude-libs=ALL,-z,defs
 
 EMULATED_OBJECTS := $(CUDA_SOURCES:%.cu=$(BUILD)/emulated/%.o) $(BUILD)/emulated/tests/gpu/emulate.o
-EMULATED_FLAGS = -std=c++20 -g -O2 $(EMULATED_SAN) -Wall -Wextra -Wno-unknown-pragmas -fno-exceptions -fno-rtti \
+EMULATED_FLAGS = -std=c++20 -g -O2 $(EMULATED_CODE) -Wall -Wextra -Wno-unknown-pragmas -fno-exceptions -fno-rtti \
     -ffp-contract=off -fno-strict-aliasing -I. -DLAGOON_VERSION='"$(VERSION)"' -include tests/gpu/emulate.h
 $(BUILD)/emulated/%.o: %.cu $(STAMP)
 	@mkdir -p $(@D)
@@ -218,6 +223,21 @@ $(EMULATED:%.c=$(BUILD)/%): $(BUILD)/%: $(BUILD)/%.o $(BUILD)/tests/gpu/emulated
     $(SUPPORT) $(ARCHIVE)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(CHECK_LIBS) $(LIBS)
+
+$(EMULATED_HOME)/lib/lagoon/lagoon-cuda.so: $(EMULATED_OBJECTS) $(BUILD)/common/status.pic.o
+	@mkdir -p $(@D)
+	$(call say,LINK,$@)
+	$(Q)$(CXX_FOUND) -shared $(LDFLAGS_ALL) $(if $(SAN_FLAGS),,-Wl$(comma)-z$(comma)defs) -o $@ $^
+
+$(EMULATED_HOME)/driver/libcuda.so.1: tests/gpu/emulated_driver.c $(STAMP)
+	@mkdir -p $(@D)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(CFLAGS_ALL) $(WARN) -fPIC -shared $(LDFLAGS_ALL) -o $@ $<
+
+# Not symbolic links: programs look for the backend where they themselves lie.
+$(EMULATED_HOME)/bin/%: $(BUILD)/bin/%
+	@mkdir -p $(@D)
+	$(Q)ln -f $< $@ 2>/dev/null || cp $< $@
 
 $(ARCHIVE): $(OBJECTS) $(OBJECTS_STAMP)
 	$(call say,AR,$@)
@@ -263,7 +283,7 @@ test: all tests ## build and run every test (SAN=address,undefined or SAN=thread
 unit: tests ## the Check tests only
 	$(Q)BUILD=$(BUILD) DATA=$(DATA) python3 tests/run.py --only unit,conformance,golden,sim
 
-integration: all ## the tests that start real daemons; FILTER=name picks files
+integration: all $(EMULATED_TREE) ## the tests that start real daemons; FILTER=name picks files
 	$(Q)BUILD=$(BUILD) DATA=$(DATA) python3 tests/run.py --only integration $(if $(FILTER),--filter $(FILTER))
 
 coverage: ## run the tests on a gcov build, then print the lines covered per file

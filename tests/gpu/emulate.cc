@@ -222,9 +222,17 @@ cudaError_t cudaFree(void *memory) {
     return cudaSuccess;
 }
 
+cudaError_t cudaGetDeviceCount(int *count) {
+    const char *text = getenv("LAGOON_EMULATED_GPUS"); /* as in emulated_driver.c */
+    *count = text ? atoi(text) : 2;
+    return cudaSuccess;
+}
+
 cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *properties, int device) {
     *properties = {"emulated GPU", 9, 0, 2, (size_t)1 << 30, 227u << 10};
-    return device < 2 ? cudaSuccess : cudaErrorInvalidValue;
+    int count;
+    cudaGetDeviceCount(&count);
+    return device < count ? cudaSuccess : cudaErrorInvalidValue;
 }
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned) {

@@ -1,10 +1,10 @@
 /* CUDA in the place of CUDA, for checking kernels on machines without a GPU: gpu/cuda/ compiled for the host, included
  * before everything else. A thread of a block is a fiber that runs until it waits for its warp or its block, so
- * barriers and shuffles mean what they do on a GPU; blocks run one after the other. Two devices are there: on cuda:0
- * the threads of a block run in order, on cuda:1 backwards, so that a missing barrier shows on one of them. Memory is
- * the host's, filled with NaNs when allocated, and shared memory is exactly as large as asked for: with the address
- * sanitizer, wild indices are found. What this cannot show: speed, memory ordering between warps, and cuBLAS, which is
- * a plain loop here. */
+ * barriers and shuffles mean what they do on a GPU; blocks run one after the other. Two devices are there, or as many
+ * as the environment's LAGOON_EMULATED_GPUS says: on cuda:0 the threads of a block run in order, on cuda:1 backwards,
+ * so that a missing barrier shows on one of them. Memory is the host's, filled with NaNs when allocated, and shared
+ * memory is exactly as large as asked for: with the address sanitizer, wild indices are found. What this cannot show:
+ * speed, memory ordering between warps, and cuBLAS, which is a plain loop here. */
 #ifndef LAGOON_TESTS_GPU_EMULATE_H
 #define LAGOON_TESTS_GPU_EMULATE_H
 
@@ -166,10 +166,7 @@ static inline cudaError_t cudaGetLastError(void) {
 static inline const char *cudaGetErrorString(cudaError_t) {
     return "an error of the emulation";
 }
-static inline cudaError_t cudaGetDeviceCount(int *count) {
-    *count = 2;
-    return cudaSuccess;
-}
+cudaError_t cudaGetDeviceCount(int *count);
 static inline cudaError_t cudaSetDevice(int) {
     return cudaSuccess;
 }

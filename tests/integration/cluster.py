@@ -19,6 +19,8 @@ import urllib.request
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BIN = os.path.abspath(os.environ.get("LAGOON_BIN", os.path.join(ROOT, "build/release/bin")))
 DATA = os.path.abspath(os.environ.get("LAGOON_DATA", os.path.join(ROOT, "../shared/data")))
+# Programs with the emulated CUDA backend beside them, and a driver for it (tests/gpu/emulate.h); not in every build.
+EMULATED = os.path.join(os.path.dirname(BIN), "tests/gpu/emulated")
 # Sanitizer builds are slower: tests scale their deadlines.
 SLOW = 4 if "san-" in BIN or "coverage" in BIN else 1
 
@@ -44,10 +46,16 @@ def alive(pid):
         return False
 
 
+def with_gpus(count):
+    """The environment of programs in EMULATED/bin: as many emulated GPUs."""
+    folders = [os.path.join(EMULATED, "driver"), os.environ.get("LD_LIBRARY_PATH", "")]
+    return dict(os.environ, LD_LIBRARY_PATH=":".join(filter(None, folders)), LAGOON_EMULATED_GPUS=str(count))
+
+
 class Daemon:
     """One process with its log and its ready file."""
 
-    def __init__(self, cluster, name, program, args):
+    def __init__(self, cluster, name, program, args, gpus=None):
         self.name = name
         self.log_path = os.path.join(cluster.dir, name + ".log")
         self.ready_path = os.path.join(cluster.dir, name + ".ready")
@@ -55,8 +63,10 @@ class Daemon:
             os.remove(self.ready_path)
         self.log = open(self.log_path, "ab")
         self.process = subprocess.Popen(
-            [os.path.join(BIN, program), "--name=" + name, "--ready_file=" + self.ready_path] + args,
-            stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, cwd=ROOT)
+            [os.path.join(BIN if gpus is None else os.path.join(EMULATED, "bin"), program), "--name=" + name,
+             "--ready_file=" + self.ready_path] + args,
+            stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, cwd=ROOT,
+            env=None if gpus is None else with_gpus(gpus))
         self.expected = (0,)
 
     @property
@@ -160,11 +170,12 @@ class Cluster:
                                     + self.server_args + list(args))
         return self.daemons[name]
 
-    def start_worker(self, name, slots=1, slowdown=1, args=()):
+    def start_worker(self, name, slots=1, slowdown=1, args=(), gpus=None):
+        """gpus: a worker that finds so many emulated GPUs; None: the program as it is."""
         self.daemons[name] = Daemon(self, name, "lagoon-worker",
                                     ["--coordinator=" + self.endpoint, "--slots=%d" % slots,
                                      "--slowdown=%g" % slowdown, "--data_root=" + ROOT]
-                                    + self.worker_args + list(args))
+                                    + self.worker_args + list(args), gpus)
         return self.daemons[name]
 
     def close(self):
