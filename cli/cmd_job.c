@@ -26,6 +26,21 @@ static const struct option options[] = {
 static const struct option_table table_options = {"job", "options of `lagoon job`", options,
                                                   sizeof options / sizeof *options, sizeof(struct job_options)};
 
+/* "  tokens       125k tokens/s, model FLOPs utilisation 41.2 %", as much of it as is known. */
+static void print_tokens(const json_t *job) {
+    char rate[UNITS_TEXT_BYTES];
+    double tokens = field_number(job, "tokens_per_second", 0), flops = field_number(job, "flops_per_second", 0);
+    double peak = field_number(job, "flops_peak", 0);
+    if (tokens <= 0)
+        return;
+    printf("  tokens       %s tokens/s", units_rate(tokens, rate, sizeof rate));
+    if (flops > 0)
+        printf(", %s model FLOP/s", units_rate(flops, rate, sizeof rate));
+    if (flops > 0 && peak > 0)
+        printf(", utilisation %.1f %%", 100 * flops / peak);
+    printf("\n");
+}
+
 static void print_head(const json_t *job) {
     char count[UNITS_TEXT_BYTES], all[UNITS_TEXT_BYTES], bytes[UNITS_TEXT_BYTES], rate[UNITS_TEXT_BYTES];
     const json_t *staleness = json_object_get(job, "staleness");
@@ -41,6 +56,7 @@ static void print_head(const json_t *job) {
            units_count((uint64_t)field_integer(job, "samples_applied", 0), count, sizeof count),
            units_count((uint64_t)field_integer(job, "samples_total", 0), all, sizeof all), now > 0 ? ", " : "",
            now > 0 ? units_rate(now, rate, sizeof rate) : "", now > 0 ? " samples/s" : "");
+    print_tokens(job);
     printf("  staleness    mean %.2f, p99 %lld, max %lld; weight mean %.3f\n", field_number(staleness, "mean", 0),
            field_integer(staleness, "p99", 0), field_integer(staleness, "max", 0), field_number(job, "weight_mean", 0));
     printf("  lost work    %lld slices taken over, %lld trainers restarted, %lld samples dropped by policy\n",
@@ -48,31 +64,44 @@ static void print_head(const json_t *job) {
            field_integer(job, "dropped", 0));
 }
 
+/* What a trainer's time went into, the parts apart from each other. */
+static void time_cells(struct table *table, size_t row, size_t column, const json_t *trainer) {
+    double read = field_number(trainer, "read_seconds", 0), copy = field_number(trainer, "copy_seconds", 0);
+    double wait = field_number(trainer, "wait_seconds", 0);
+    double compute = field_number(trainer, "compute_seconds", 0) - read - copy;
+    double send = field_number(trainer, "communication_seconds", 0) - wait;
+    const double times[] = {compute, read, copy, wait, send};
+    for (size_t i = 0; i < sizeof times / sizeof *times; i++)
+        table_cell(table, row, column + i, "%.1f s", times[i] > 0 ? times[i] : 0);
+}
+
 static void print_trainers(const json_t *job) {
     struct table table;
-    json_t *row_json;
+    json_t *trainer;
     size_t i;
-    char rate[UNITS_TEXT_BYTES], count[UNITS_TEXT_BYTES];
+    char text[UNITS_TEXT_BYTES];
     table_init(&table, (const char *const[]){">TRAINER", "ON", "DEVICE", "STATE", ">STEPS", ">SAMPLES", ">SAMPLES/S",
-                                             ">COMPUTE", ">COMM", "VIA", ">STALENESS", ">WEIGHT", NULL});
-    json_array_foreach(json_object_get(job, "trainers"), i, row_json) {
+                                             ">COMPUTE", ">READ", ">COPY", ">WAIT", ">SEND", "VIA", ">STALENESS",
+                                             ">WEIGHT", ">MEMORY", NULL});
+    json_array_foreach(json_object_get(job, "trainers"), i, trainer) {
         size_t row = table_row(&table);
-        table_cell(&table, row, 0, "%lld", field_integer(row_json, "trainer", 0));
-        table_cell(&table, row, 1, "%s", field_text(row_json, "agent", "?"));
-        table_cell(&table, row, 2, "%s", field_text(row_json, "device", "?"));
-        table_cell(&table, row, 3, "%s", field_text(row_json, "state", "?"));
-        table_cell(&table, row, 4, "%lld", field_integer(row_json, "steps", 0));
-        table_cell(&table, row, 5, "%s",
-                   units_count((uint64_t)field_integer(row_json, "samples", 0), count, sizeof count));
-        double now = field_number(row_json, "samples_per_second", 0);
-        table_cell(&table, row, 6, "%s", now > 0 ? units_rate(now, rate, sizeof rate) : "-");
-        table_cell(&table, row, 7, "%.1f s", field_number(row_json, "compute_seconds", 0));
-        table_cell(&table, row, 8, "%.1f s", field_number(row_json, "communication_seconds", 0));
-        table_cell(&table, row, 9, "%s", field_text(row_json, "transport", "-"));
-        if (!json_object_get(row_json, "staleness_mean"))
+        table_cell(&table, row, 0, "%lld", field_integer(trainer, "trainer", 0));
+        table_cell(&table, row, 1, "%s", field_text(trainer, "agent", "?"));
+        table_cell(&table, row, 2, "%s", field_text(trainer, "device", "?"));
+        table_cell(&table, row, 3, "%s", field_text(trainer, "state", "?"));
+        table_cell(&table, row, 4, "%lld", field_integer(trainer, "steps", 0));
+        units_count((uint64_t)field_integer(trainer, "samples", 0), text, sizeof text);
+        table_cell(&table, row, 5, "%s", text);
+        double now = field_number(trainer, "samples_per_second", 0);
+        table_cell(&table, row, 6, "%s", now > 0 ? units_rate(now, text, sizeof text) : "-");
+        time_cells(&table, row, 7, trainer);
+        table_cell(&table, row, 12, "%s", field_text(trainer, "transport", "-"));
+        if (!json_object_get(trainer, "staleness_mean"))
             continue; /* has ended */
-        table_cell(&table, row, 10, "%.2f", field_number(row_json, "staleness_mean", 0));
-        table_cell(&table, row, 11, "%.3f", field_number(row_json, "weight_mean", 0));
+        table_cell(&table, row, 13, "%.2f", field_number(trainer, "staleness_mean", 0));
+        table_cell(&table, row, 14, "%.3f", field_number(trainer, "weight_mean", 0));
+        double memory = field_number(trainer, "memory_used_bytes", 0);
+        table_cell(&table, row, 15, "%s", memory > 0 ? units_bytes((uint64_t)memory, text, sizeof text) : "-");
     }
     printf("\n");
     table_print(&table, "no trainers run", stdout);

@@ -106,7 +106,15 @@ static void beat(struct lg_client *client, int64_t now_ns) {
                                                     .staleness_max = progress.staleness_max,
                                                     .weight_mean = progress.weight_mean,
                                                     .pushes_dropped = progress.pushes_dropped,
-                                                    .parked = session_parked(io->session)}};
+                                                    .parked = session_parked(io->session),
+                                                    .read_ns = progress.read_ns,
+                                                    .copy_ns = progress.copy_ns,
+                                                    .copy_bytes = progress.copy_bytes,
+                                                    .wait_ns = progress.wait_ns,
+                                                    .tokens_per_second = progress.tokens_per_second,
+                                                    .flops_per_second = progress.flops_per_second,
+                                                    .flops_peak = progress.flops_peak,
+                                                    .memory_used_bytes = progress.memory_used_bytes}};
     io->beat_ns = now_ns + CLIENT_BEAT_MS * CLIENT_NS_PER_MS;
     (void)uplink_send(io, &message, now_ns);
 }

@@ -147,6 +147,14 @@ struct lg_progress {
     double samples_per_second;
     double staleness_mean, weight_mean; /* of the pushes so far */
     uint64_t staleness_max, pushes_dropped;
+    uint64_t read_ns,
+        copy_ns;         /* parts of compute_ns: reading batches; copies to and from the device, where waited for */
+    uint64_t copy_bytes; /* all that was copied between host and device */
+    uint64_t wait_ns;    /* part of communication_ns: waiting for shards and leases */
+    double tokens_per_second;   /* language models; others 0 */
+    double flops_per_second;    /* of the model's products; 0: unknown */
+    double flops_peak;          /* of the device; 0: unknown */
+    uint64_t memory_used_bytes; /* of the device, by this trainer; 0: unknown */
 };
 void lg_report_progress(struct lg_client *client, const struct lg_progress *progress);
 

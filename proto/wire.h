@@ -27,6 +27,7 @@ enum {
     WIRE_MARKS_MAX = 4096,
     WIRE_ROWS_MAX = 1024,
     WIRE_STATS_MAX = 256,
+    WIRE_DEVICES_MAX = 64, /* with numbers, in one BEAT */
     WIRE_COVERS_MAX = 256,
     WIRE_UNITS_MAX = 4096, /* entries of one unit table */
     WIRE_PAYLOAD_FRAMES_MAX = 256,
@@ -286,6 +287,14 @@ struct wire_shard_job_stats {
     double weight_mean;
     uint64_t push_bytes, pull_bytes, parameter_bytes, state_bytes;
     bool initialised;
+    uint64_t pulls, version;
+};
+struct wire_device_stats {
+    const char *device, *name;
+    uint64_t memory_bytes, memory_used_bytes;
+    bool utilisation_known;
+    uint32_t utilisation_percent, temperature_c;
+    uint64_t power_mw;
 };
 struct wire_beat {
     uint64_t member, instance;
@@ -294,6 +303,8 @@ struct wire_beat {
     const uint64_t *trainers;
     size_t trainer_count;
     uint64_t memory_used_bytes;
+    const struct wire_device_stats *devices;
+    size_t device_count;
 };
 struct wire_beat_reply {
     bool register_again;
@@ -389,6 +400,9 @@ struct wire_trainer_beat {
     double weight_mean;
     uint64_t pushes_dropped;
     bool parked;
+    uint64_t read_ns, copy_ns, copy_bytes, wait_ns;
+    double tokens_per_second, flops_per_second, flops_peak;
+    uint64_t memory_used_bytes;
 };
 struct wire_trainer_beat_reply {
     uint32_t status;

@@ -275,12 +275,13 @@ static void produce_job(struct buf *body, const struct wire_shard_job_stats *job
                "{\"job\": %llu, \"initialised\": %s, \"pushes\": %llu, \"samples\": %llu, \"dropped\": %llu, "
                "\"duplicates\": %llu, \"staleness_mean\": %.6g, \"staleness_p99\": %llu, \"staleness_max\": %llu, "
                "\"weight_mean\": %.6g, \"push_bytes\": %llu, \"pull_bytes\": %llu, \"parameter_bytes\": %llu, "
-               "\"state_bytes\": %llu}",
+               "\"state_bytes\": %llu, \"pulls\": %llu, \"version\": %llu}",
                (unsigned long long)job->job, job->initialised ? "true" : "false", (unsigned long long)job->pushes,
                (unsigned long long)job->samples, (unsigned long long)job->dropped, (unsigned long long)job->duplicates,
                job->staleness_mean, (unsigned long long)job->staleness_p99, (unsigned long long)job->staleness_max,
                job->weight_mean, (unsigned long long)job->push_bytes, (unsigned long long)job->pull_bytes,
-               (unsigned long long)job->parameter_bytes, (unsigned long long)job->state_bytes);
+               (unsigned long long)job->parameter_bytes, (unsigned long long)job->state_bytes,
+               (unsigned long long)job->pulls, (unsigned long long)job->version);
 }
 
 static void produce_stats(void *data, struct http_reply *reply) {

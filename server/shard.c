@@ -223,6 +223,8 @@ size_t shard_stats(const struct shard *shard, struct wire_shard_job_stats *stats
             .parameter_bytes = job->parameter_bytes,
             .state_bytes = job->state_bytes,
             .initialised = job_initialised(job),
+            .pulls = tally->pulls,
+            .version = job_version(job),
         };
     }
     return count;

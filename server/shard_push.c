@@ -383,6 +383,7 @@ void shard_handle_push(struct shard *shard, const struct shard_input *input) {
         metric_add(part->job->cells.push_parts, 1);
         metric_add(part->job->cells.push_bytes, part->bytes);
         part->job->tally.pull_bytes += input->message->push.read_bytes;
+        part->job->tally.pulls += input->message->push.read_bytes > 0;
         metric_add(part->job->cells.pull_bytes, input->message->push.read_bytes);
         switch (dedup_find(&part->session->dedup, input->message->push.seq, &slot)) {
         case DEDUP_STALE:

@@ -294,6 +294,7 @@ enum lg_status shard_add_values(struct shard *shard, struct shard_job *job, stru
     for (size_t i = 0; i < maker.frame_count; i++)
         bytes += shard->reply_payload[i].bytes;
     job->tally.pull_bytes += bytes;
+    job->tally.pulls++;
     metric_add(job->cells.pull_bytes, bytes);
     if (unchanged)
         *unchanged = (uint32_t)(asked->unit_count - maker.unit_count);

@@ -14,6 +14,7 @@ struct tally {
     uint64_t samples; /* applied */
     uint64_t dropped; /* samples of pushes with weight zero */
     uint64_t duplicates, push_bytes, pull_bytes;
+    uint64_t pulls;     /* answers with values, and parts that told of values read in place */
     uint64_t old_bases; /* pushes whose base was of an earlier epoch of the shard */
     uint64_t weighed;   /* pushes that got a staleness and a weight */
     double staleness_sum, weight_sum;

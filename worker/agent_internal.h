@@ -54,6 +54,7 @@ struct agent_trainer {
 
     struct trainer_numbers numbers;
     struct metric_cell *compute, *communication, *samples, *steps, *staleness, *weight;
+    struct metric_cell *read, *copy, *copy_bytes, *wait; /* parts of the first two */
 };
 
 /* How a trainer ended; resent until the coordinator acknowledged it. */

@@ -14,6 +14,10 @@ static void take_cells(struct agent_trainer *trainer) {
     snprintf(number, sizeof number, "%" PRIu64, trainer->trainer);
     trainer->compute = metrics_cell(metrics, METRIC_WORKER_COMPUTE_SECONDS, labels);
     trainer->communication = metrics_cell(metrics, METRIC_WORKER_COMM_SECONDS, labels);
+    trainer->read = metrics_cell(metrics, METRIC_WORKER_READ_SECONDS, labels);
+    trainer->copy = metrics_cell(metrics, METRIC_WORKER_COPY_SECONDS, labels);
+    trainer->copy_bytes = metrics_cell(metrics, METRIC_WORKER_COPY_BYTES, labels);
+    trainer->wait = metrics_cell(metrics, METRIC_WORKER_WAIT_SECONDS, labels);
     trainer->samples = metrics_cell(metrics, METRIC_WORKER_SAMPLES, labels);
     trainer->steps = metrics_cell(metrics, METRIC_WORKER_STEPS, labels);
     trainer->staleness = metrics_cell(metrics, METRIC_WORKER_STALENESS, labels);
@@ -31,6 +35,10 @@ void agent_stats_take_numbers(struct agent_trainer *trainer, const struct traine
         take_cells(trainer);
     metric_add(trainer->compute, growth(before->compute_ns, fresh->compute_ns));
     metric_add(trainer->communication, growth(before->communication_ns, fresh->communication_ns));
+    metric_add(trainer->read, growth(before->read_ns, fresh->read_ns));
+    metric_add(trainer->copy, growth(before->copy_ns, fresh->copy_ns));
+    metric_add(trainer->copy_bytes, growth(before->copy_bytes, fresh->copy_bytes));
+    metric_add(trainer->wait, growth(before->wait_ns, fresh->wait_ns));
     metric_add(trainer->samples, growth(before->samples, fresh->samples));
     metric_add(trainer->steps, growth(before->steps, fresh->steps));
     trainer->numbers = *fresh;
@@ -75,6 +83,22 @@ static void json_field(struct buf *body, const char *key, const char *value) {
     buf_text(body, ", ");
 }
 
+/* What is not known is left out. */
+static void produce_parts(struct buf *body, const struct trainer_numbers *numbers) {
+    buf_printf(body,
+               ", \"read_seconds\": %.3f, \"copy_seconds\": %.3f, \"copy_bytes\": %" PRIu64 ", \"wait_seconds\": %.3f",
+               (double)numbers->read_ns / 1e9, (double)numbers->copy_ns / 1e9, numbers->copy_bytes,
+               (double)numbers->wait_ns / 1e9);
+    if (numbers->tokens_per_second > 0)
+        buf_printf(body, ", \"tokens_per_second\": %.6g", numbers->tokens_per_second);
+    if (numbers->flops_per_second > 0)
+        buf_printf(body, ", \"flops_per_second\": %.6g", numbers->flops_per_second);
+    if (numbers->flops_peak > 0)
+        buf_printf(body, ", \"flops_peak\": %.6g", numbers->flops_peak);
+    if (numbers->memory_used_bytes > 0)
+        buf_printf(body, ", \"memory_used_bytes\": %" PRIu64, numbers->memory_used_bytes);
+}
+
 static void produce_trainer(struct buf *body, const struct agent_trainer *trainer) {
     const struct trainer_numbers *numbers = &trainer->numbers;
     buf_printf(body, "{\"trainer\": %" PRIu64 ", ", trainer->trainer);
@@ -95,8 +119,10 @@ static void produce_trainer(struct buf *body, const struct agent_trainer *traine
     buf_json_number(body, numbers->accuracy);
     buf_text(body, ", \"samples_per_second\": ");
     buf_json_number(body, numbers->samples_per_second);
-    buf_printf(body, ", \"compute_seconds\": %.3f, \"communication_seconds\": %.3f}", (double)numbers->compute_ns / 1e9,
+    buf_printf(body, ", \"compute_seconds\": %.3f, \"communication_seconds\": %.3f", (double)numbers->compute_ns / 1e9,
                (double)numbers->communication_ns / 1e9);
+    produce_parts(body, numbers);
+    buf_char(body, '}');
 }
 
 /* The newest exits, newest first. */

@@ -61,6 +61,8 @@ static enum lg_status open_work(struct trainer *trainer, struct lg_error *error)
     if (status == LG_OK)
         status = trainer_step_init(trainer, error);
     if (status == LG_OK)
+        meter_describe(&trainer->meter, trainer->dataset->info.form == DATASET_TOKENS, 0, 0);
+    if (status == LG_OK)
         log_info("opened",
                  "job \"%s\": model %s, %" PRIu64 " parameters, on %s; dataset %s, %" PRIu64 " + %" PRIu64 " samples",
                  trainer->job.name, trainer->model->kind->name, trainer->model->elements, trainer->device->name,
@@ -109,7 +111,7 @@ static enum lg_status next_lease(struct trainer *trainer, struct lg_lease *lease
     trainer_stop_idle(false);
     if (before.kind == LG_LEASE_TRAIN && lease->kind == LG_LEASE_TRAIN && before.epoch == lease->epoch &&
         before.lease != 0)
-        trainer->meter.numbers.communication_ns += meter_clock_ns() - start_ns;
+        meter_add_wait(&trainer->meter, meter_clock_ns() - start_ns);
     return status;
 }
 

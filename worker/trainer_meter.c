@@ -32,6 +32,12 @@ void meter_init(struct meter *meter, int fd) {
     snprintf(meter->numbers.state, sizeof meter->numbers.state, "starting");
 }
 
+void meter_describe(struct meter *meter, bool tokens, double flops_per_prediction, double flops_peak) {
+    meter->tokens = tokens;
+    meter->flops_per_prediction = flops_per_prediction;
+    meter->numbers.flops_peak = flops_peak;
+}
+
 /* Numbers that the agent does not take in time are left out: the next ones replace them. */
 static void tell_agent(const struct meter *meter, const char *line, size_t bytes) {
     if (meter->fd >= 0)
@@ -59,16 +65,22 @@ static void take_point(struct meter *meter) {
         memmove(meter->points, meter->points + 1, (METER_POINTS - 1) * sizeof *meter->points);
         meter->point_count--;
     }
-    meter->points[meter->point_count++] = (struct meter_point){meter->busy_ns, meter->numbers.samples};
+    meter->points[meter->point_count++] =
+        (struct meter_point){meter->busy_ns, meter->numbers.samples, meter->predictions};
 }
 
-/* Samples per second since the oldest point, or since the start. */
-static double rate(const struct meter *meter) {
+/* Per second since the oldest point, or since the start. */
+static void take_rates(struct meter *meter) {
+    struct trainer_numbers *numbers = &meter->numbers;
     struct meter_point from = {0};
     if (meter->point_count > 0)
         from = meter->points[0];
     uint64_t busy_ns = meter->busy_ns - from.busy_ns;
-    return busy_ns ? (double)(meter->numbers.samples - from.samples) * 1e9 / (double)busy_ns : 0;
+    double per_second = busy_ns ? 1e9 / (double)busy_ns : 0;
+    double predictions = (double)(meter->predictions - from.predictions) * per_second;
+    numbers->samples_per_second = (double)(numbers->samples - from.samples) * per_second;
+    numbers->tokens_per_second = meter->tokens ? predictions : 0;
+    numbers->flops_per_second = meter->flops_per_prediction * predictions;
 }
 
 void meter_add_step(struct meter *meter, uint64_t samples, uint64_t predictions, double loss_sum, uint64_t correct,
@@ -81,7 +93,23 @@ void meter_add_step(struct meter *meter, uint64_t samples, uint64_t predictions,
     }
     numbers->steps++;
     numbers->samples += samples;
+    meter->predictions += predictions;
     meter->busy_ns += busy_ns;
+}
+
+void meter_add_read(struct meter *meter, uint64_t ns) {
+    meter->numbers.read_ns += ns;
+    meter->numbers.compute_ns += ns;
+}
+
+void meter_add_copies(struct meter *meter, uint64_t ns, uint64_t bytes) {
+    meter->numbers.copy_ns += ns;
+    meter->numbers.copy_bytes += bytes;
+}
+
+void meter_add_wait(struct meter *meter, uint64_t ns) {
+    meter->numbers.wait_ns += ns;
+    meter->numbers.communication_ns += ns;
 }
 
 static void tell_pushes(struct meter *meter) {
@@ -105,7 +133,7 @@ void meter_add_push(struct meter *meter, uint64_t staleness, double weight) {
 
 static void report(struct meter *meter, struct lg_client *client, uint64_t now) {
     struct trainer_numbers *numbers = &meter->numbers;
-    numbers->samples_per_second = rate(meter);
+    take_rates(meter);
     if (now - meter->point_ns >= SECOND_NS) {
         take_point(meter);
         meter->point_ns = now;
@@ -122,6 +150,14 @@ static void report(struct meter *meter, struct lg_client *client, uint64_t now) 
         .staleness_max = numbers->staleness_max,
         .weight_mean = numbers->weight_mean,
         .pushes_dropped = numbers->dropped,
+        .read_ns = numbers->read_ns,
+        .copy_ns = numbers->copy_ns,
+        .copy_bytes = numbers->copy_bytes,
+        .wait_ns = numbers->wait_ns,
+        .tokens_per_second = numbers->tokens_per_second,
+        .flops_per_second = numbers->flops_per_second,
+        .flops_peak = numbers->flops_peak,
+        .memory_used_bytes = numbers->memory_used_bytes,
     };
     if (client)
         lg_report_progress(client, &progress);
@@ -130,16 +166,40 @@ static void report(struct meter *meter, struct lg_client *client, uint64_t now) 
     meter->reported_ns = now;
 }
 
+/* ", 12.3k tokens/s, model FLOPs utilisation 41.2 %", as much of it as there is. */
+static void describe_tokens(const struct trainer_numbers *numbers, char *text, size_t bytes) {
+    char rate[UNITS_TEXT_BYTES];
+    int used = 0;
+    text[0] = '\0';
+    if (numbers->tokens_per_second > 0)
+        used = snprintf(text, bytes, ", %s tokens/s", units_rate(numbers->tokens_per_second, rate, sizeof rate));
+    if (numbers->flops_per_second > 0 && numbers->flops_peak > 0)
+        snprintf(text + used, bytes - (size_t)used, ", model FLOPs utilisation %.1f %%",
+                 100 * numbers->flops_per_second / numbers->flops_peak);
+}
+
+/* What the time in train leases went into: computing alone, reading, copying, waiting, and the trainer's own work on
+ * what it sends and receives. */
+static void describe_time(const struct meter *meter, char *text, size_t bytes) {
+    const struct trainer_numbers *numbers = &meter->numbers;
+    double percent = 100 / (double)(meter->busy_ns ? meter->busy_ns : 1);
+    double other = (double)numbers->read_ns + (double)numbers->copy_ns;
+    snprintf(text, bytes, "%.0f %% computing, %.0f %% reading, %.0f %% copying, %.0f %% waiting, %.0f %% sending",
+             percent * ((double)numbers->compute_ns - other), percent * (double)numbers->read_ns,
+             percent * (double)numbers->copy_ns, percent * (double)numbers->wait_ns,
+             percent * (double)(numbers->communication_ns - numbers->wait_ns));
+}
+
 static void log_numbers(struct meter *meter, uint64_t now) {
     const struct trainer_numbers *numbers = &meter->numbers;
-    char speed[UNITS_TEXT_BYTES], samples[UNITS_TEXT_BYTES];
-    double all = (double)(meter->busy_ns ? meter->busy_ns : 1);
+    char speed[UNITS_TEXT_BYTES], samples[UNITS_TEXT_BYTES], tokens[128], time[160];
+    describe_tokens(numbers, tokens, sizeof tokens);
+    describe_time(meter, time, sizeof time);
     log_info("progress",
-             "step %llu, %s samples: loss %.4f, accuracy %.2f %%, %s samples/s, %.0f %% computing, %.0f %% "
-             "communicating; staleness %.2f in the mean, %llu at most, mean weight %.3f",
+             "step %llu, %s samples: loss %.4f, accuracy %.2f %%, %s samples/s%s, %s; staleness %.2f in the mean, %llu "
+             "at most, mean weight %.3f",
              (unsigned long long)numbers->steps, units_count(numbers->samples, samples, sizeof samples), numbers->loss,
-             100 * numbers->accuracy, units_rate(numbers->samples_per_second, speed, sizeof speed),
-             100 * (double)numbers->compute_ns / all, 100 * (double)numbers->communication_ns / all,
+             100 * numbers->accuracy, units_rate(numbers->samples_per_second, speed, sizeof speed), tokens, time,
              numbers->staleness_mean, (unsigned long long)numbers->staleness_max, numbers->weight_mean);
     if (meter->skipped > 0)
         log_info("skipped",

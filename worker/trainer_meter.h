@@ -11,12 +11,15 @@
 enum { METER_POINTS = 6 }; /* a second apart: the rate is over about five */
 
 struct meter_point {
-    uint64_t busy_ns, samples;
+    uint64_t busy_ns, samples, predictions;
 };
 
 struct meter {
     struct trainer_numbers numbers;
-    uint64_t busy_ns; /* spent in train leases; waiting for one does not count against the speed */
+    uint64_t predictions;
+    bool tokens;                 /* predictions are tokens */
+    double flops_per_prediction; /* 0: unknown */
+    uint64_t busy_ns;            /* spent in train leases; waiting for one does not count against the speed */
     struct meter_point points[METER_POINTS];
     size_t point_count;
     uint64_t point_ns;               /* when the last point was taken */
@@ -32,11 +35,19 @@ uint64_t meter_clock_ns(void);
 /* Processor time of the calling thread. */
 uint64_t meter_cpu_ns(void);
 void meter_init(struct meter *meter, int fd);
+/* What there is to be told about predictions: whether they are tokens, what the model computes for one (0: unknown) and
+ * what the device could (FLOP/s, 0: unknown). */
+void meter_describe(struct meter *meter, bool tokens, double flops_per_prediction, double flops_peak);
 /* Tells the agent at once; `state` is one word. */
 void meter_set_state(struct meter *meter, const char *state);
 /* A step over `samples` samples, `predictions` of which `correct` were right, took `busy_ns` in all. */
 void meter_add_step(struct meter *meter, uint64_t samples, uint64_t predictions, double loss_sum, uint64_t correct,
                     uint64_t busy_ns);
+/* Time that is part of the step's: reading a batch, which counts as computing too; a copy between host and device that
+ * the computation was held up by, part of what is counted as computing already; waiting for shards or for a lease. */
+void meter_add_read(struct meter *meter, uint64_t ns);
+void meter_add_copies(struct meter *meter, uint64_t ns, uint64_t bytes);
+void meter_add_wait(struct meter *meter, uint64_t ns);
 /* The shards have answered a push: its staleness and weight, the largest and the least of them. */
 void meter_add_push(struct meter *meter, uint64_t staleness, double weight);
 /* Reports what is due: numbers every second (sooner at the start), a log line every ten. `client` may be NULL. */

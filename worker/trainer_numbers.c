@@ -1,21 +1,65 @@
 #include "worker/trainer_numbers.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+/* The words of a line but for the state, which comes first. */
+#define COUNT(word, field)                                                                                             \
+    { word, offsetof(struct trainer_numbers, field), false }
+#define REAL(word, field)                                                                                              \
+    { word, offsetof(struct trainer_numbers, field), true }
+static const struct word {
+    const char *key;
+    size_t at;
+    bool real; /* a double, else a uint64_t */
+} words[] = {
+    COUNT("steps", steps),
+    COUNT("samples", samples),
+    REAL("loss", loss),
+    REAL("accuracy", accuracy),
+    COUNT("compute_ns", compute_ns),
+    COUNT("communication_ns", communication_ns),
+    REAL("rate", samples_per_second),
+    COUNT("pushes", pushes),
+    COUNT("dropped", dropped),
+    COUNT("staleness_max", staleness_max),
+    REAL("staleness_mean", staleness_mean),
+    REAL("weight_mean", weight_mean),
+    COUNT("read_ns", read_ns),
+    COUNT("copy_ns", copy_ns),
+    COUNT("copy_bytes", copy_bytes),
+    COUNT("wait_ns", wait_ns),
+    REAL("tokens_rate", tokens_per_second),
+    REAL("flops_rate", flops_per_second),
+    REAL("flops_peak", flops_peak),
+    COUNT("memory_used_bytes", memory_used_bytes),
+};
+enum { WORDS = sizeof words / sizeof *words, WORD_BYTES_MAX = 40 /* the longest key, '=', 20 digits, a space */ };
+static_assert(WORDS * WORD_BYTES_MAX + TRAINER_STATE_BYTES + 32 < TRAINER_LINE_BYTES_MAX, "a line always fits");
+
 size_t trainer_numbers_write(const struct trainer_numbers *numbers, char line[TRAINER_LINE_BYTES_MAX]) {
-    int used = snprintf(line, TRAINER_LINE_BYTES_MAX,
-                        "numbers state=%s steps=%" PRIu64 " samples=%" PRIu64 " loss=%.6g accuracy=%.6g "
-                        "compute_ns=%" PRIu64 " communication_ns=%" PRIu64 " rate=%.6g pushes=%" PRIu64
-                        " dropped=%" PRIu64 " staleness_max=%" PRIu64 " staleness_mean=%.6g weight_mean=%.6g\n",
-                        numbers->state, numbers->steps, numbers->samples, numbers->loss, numbers->accuracy,
-                        numbers->compute_ns, numbers->communication_ns, numbers->samples_per_second, numbers->pushes,
-                        numbers->dropped, numbers->staleness_max, numbers->staleness_mean, numbers->weight_mean);
-    return (size_t)used; /* twelve numbers and a short word always fit */
+    size_t used = (size_t)snprintf(line, TRAINER_LINE_BYTES_MAX, "numbers state=%s", numbers->state);
+    for (size_t i = 0; i < WORDS; i++) {
+        const char *field = (const char *)numbers + words[i].at;
+        uint64_t count = 0;
+        double real = 0;
+        if (words[i].real) {
+            memcpy(&real, field, sizeof real);
+            used += (size_t)snprintf(line + used, TRAINER_LINE_BYTES_MAX - used, " %s=%.6g", words[i].key, real);
+        } else {
+            memcpy(&count, field, sizeof count);
+            used += (size_t)snprintf(line + used, TRAINER_LINE_BYTES_MAX - used, " %s=%" PRIu64, words[i].key, count);
+        }
+    }
+    line[used++] = '\n';
+    line[used] = '\0';
+    return used;
 }
 
 static bool read_count(const char *text, uint64_t *out) {
@@ -41,32 +85,21 @@ static bool read_state(const char *text, char state[TRAINER_STATE_BYTES]) {
 }
 
 static bool read_word(const char *key, const char *value, struct trainer_numbers *numbers) {
+    uint64_t count = 0;
+    double real = 0;
+    size_t i = 0;
     if (strcmp(key, "state") == 0)
         return read_state(value, numbers->state);
-    if (strcmp(key, "steps") == 0)
-        return read_count(value, &numbers->steps);
-    if (strcmp(key, "samples") == 0)
-        return read_count(value, &numbers->samples);
-    if (strcmp(key, "loss") == 0)
-        return read_real(value, &numbers->loss);
-    if (strcmp(key, "accuracy") == 0)
-        return read_real(value, &numbers->accuracy);
-    if (strcmp(key, "compute_ns") == 0)
-        return read_count(value, &numbers->compute_ns);
-    if (strcmp(key, "communication_ns") == 0)
-        return read_count(value, &numbers->communication_ns);
-    if (strcmp(key, "rate") == 0)
-        return read_real(value, &numbers->samples_per_second);
-    if (strcmp(key, "pushes") == 0)
-        return read_count(value, &numbers->pushes);
-    if (strcmp(key, "dropped") == 0)
-        return read_count(value, &numbers->dropped);
-    if (strcmp(key, "staleness_max") == 0)
-        return read_count(value, &numbers->staleness_max);
-    if (strcmp(key, "staleness_mean") == 0)
-        return read_real(value, &numbers->staleness_mean);
-    if (strcmp(key, "weight_mean") == 0)
-        return read_real(value, &numbers->weight_mean);
+    while (i < WORDS && strcmp(key, words[i].key) != 0)
+        i++;
+    if (i == WORDS)
+        return true;
+    if (words[i].real ? !read_real(value, &real) : !read_count(value, &count))
+        return false;
+    if (words[i].real)
+        memcpy((char *)numbers + words[i].at, &real, sizeof real);
+    else
+        memcpy((char *)numbers + words[i].at, &count, sizeof count);
     return true;
 }
 

@@ -15,7 +15,7 @@
 
 enum {
     TRAINER_NUMBERS_FD = 3,
-    TRAINER_LINE_BYTES_MAX = 512,
+    TRAINER_LINE_BYTES_MAX = 1024,
     TRAINER_STATE_BYTES = 24,
     TRAINER_PUSHES_MAX = 14, /* in one line */
 };
@@ -33,6 +33,13 @@ struct trainer_numbers {
     double samples_per_second;
     uint64_t pushes, dropped, staleness_max; /* answered; of these: given weight zero */
     double staleness_mean, weight_mean;
+    uint64_t read_ns, copy_ns;  /* of compute_ns: batches; copies between host and device, where they held it up */
+    uint64_t copy_bytes;        /* all that was copied between host and device */
+    uint64_t wait_ns;           /* of communication_ns: for shards and leases */
+    double tokens_per_second;   /* language models; 0 for others */
+    double flops_per_second;    /* of the model's products; 0: unknown */
+    double flops_peak;          /* of the device; 0: unknown */
+    uint64_t memory_used_bytes; /* of the device, by this trainer; 0: unknown */
 };
 
 /* Writes the line, newline included, and returns its length. */

@@ -73,7 +73,7 @@ static enum lg_status finish_pull(struct trainer *trainer, struct lg_error *erro
     uint64_t start_ns = meter_clock_ns();
     enum lg_status status = lg_pull_wait(trainer->client, error);
     trainer->ahead = status == LG_OK ? AHEAD_THERE : AHEAD_NOTHING;
-    count_communication(trainer, start_ns);
+    meter_add_wait(&trainer->meter, meter_clock_ns() - start_ns);
     return status;
 }
 
@@ -85,7 +85,7 @@ static enum lg_status settle(struct trainer *trainer, struct lg_error *error) {
     uint64_t start_ns = meter_clock_ns();
     memmove(trainer->flying, trainer->flying + 1, --trainer->flying_count * sizeof *trainer->flying);
     enum lg_status status = lg_push_wait(trainer->client, &result, error);
-    count_communication(trainer, start_ns);
+    meter_add_wait(&trainer->meter, meter_clock_ns() - start_ns);
     if (trainer->ahead == AHEAD_PUSHED && trainer->flying_count == 0)
         trainer->ahead = AHEAD_THERE;
     if (status == LG_OK && result.skipped) {
@@ -132,7 +132,7 @@ static enum lg_status read_batch(struct trainer *trainer, uint64_t epoch, struct
         trainer->indices[i - range.first] = permutation_at(&trainer->order, i);
     enum lg_status status = dataset_read(trainer->dataset, DATASET_TRAIN, epoch, trainer->indices,
                                          (uint32_t)(range.end - range.first), &trainer->batch, error);
-    trainer->meter.numbers.compute_ns += meter_clock_ns() - start_ns;
+    meter_add_read(&trainer->meter, meter_clock_ns() - start_ns);
     return status;
 }
 

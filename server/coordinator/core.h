@@ -7,6 +7,7 @@
  *   define.c        a job's tensors: fingerprints, admission, placement, opening
  *   sessions.c      joins, leaves, beats of trainers
  *   grants.c        leases: initialise, train, evaluate
+ *   numbers.c       what beats say of speed: rates of shards, a trainer's times, devices
  *   losses.c        a session ends: fence, marks, slices given back
  *   trainers.c      trainer processes: slots, starts, exits, restarts
  *   tasks.c         commands to shards, sent again until they are answered
@@ -37,6 +38,7 @@ enum {
     CORE_LINE_BYTES = 1000,
     CORE_EVALUATIONS_MAX = 2000,  /* per job, the newest */
     CORE_ENDED_TRAINERS_MAX = 24, /* per job, shown beside the running ones */
+    CORE_WINDOW_MS = 5000,        /* recent times and rates are over one to two of these */
     CORE_STEPS_MAX = 15,          /* step times a median is taken over */
     CORE_RETRY_MS = 100,          /* "ask again" */
     CORE_RETRY_LONG_MS = 1000,
@@ -60,6 +62,12 @@ enum {
 
 /* ---- members */
 
+/* What an agent's last beat said of a device; see DeviceStats in lagoon.proto. */
+struct device_numbers {
+    char device[64], name[96];
+    struct wire_device_stats stats; /* but for its texts */
+};
+
 struct member {
     uint64_t number, instance;
     enum wire_member kind;
@@ -73,6 +81,8 @@ struct member {
     size_t device_count;
     uint64_t memory_bytes, memory_used_bytes, pid, cores;
     uint32_t slots;
+    struct device_numbers *device_numbers; /* agent: [device_number_count], of its last beat; texts within */
+    size_t device_number_count;
 
     uint64_t route; /* 0: not heard of since the coordinator's start */
     int64_t heard_ns, registered_ns, dead_ns, dead_wall_ms;
@@ -125,13 +135,23 @@ struct ledger_row {
     uint32_t shard;
     struct wire_ledger_row row;
 };
+/* Where a trainer's time went, so far; read and copy are parts of compute, wait is one of communication. */
+struct trainer_times {
+    uint64_t compute_ns, communication_ns, read_ns, copy_ns, wait_ns;
+};
+/* A shard's work for a job, so far; per second from two of them. */
+struct shard_work {
+    int64_t at_ns;
+    uint64_t pushes, pulls, bytes;
+};
 /* A trainer that has ended, for listings. */
 struct ended_trainer {
     uint64_t trainer;
     uint32_t attempt;
     char agent[CORE_NAME_BYTES], device[64], state[96];
     uint64_t steps, samples;
-    double loss, compute_s, communication_s;
+    double loss;
+    struct trainer_times times;
 };
 
 struct job {
@@ -161,6 +181,7 @@ struct job {
     uint64_t *slot_bytes; /* parameters and state */
     uint32_t *slot_units;
     struct wire_shard_job_stats *stats; /* as last reported */
+    struct shard_work (*work)[3];       /* [shard_count]: the oldest first, the last is the newest; at_ns 0: none */
     size_t shard_count;
 
     struct leases leases; /* valid once placed */
@@ -226,7 +247,12 @@ struct session {
 
     uint64_t grant_request; /* the newest that was granted something; owners count requests up */
 
-    uint64_t steps, samples, compute_ns, communication_ns;
+    uint64_t steps, samples;
+    struct trainer_times times;
+    struct trainer_times windows[2]; /* as they were one to two windows ago, and since then */
+    int64_t window_ns;               /* when the second was taken; 0: not yet */
+    uint64_t copy_bytes, memory_used_bytes;
+    double tokens_per_second, flops_per_second, flops_peak;
     double loss, accuracy, samples_per_second;
     double staleness_mean, weight_mean; /* of its pushes */
     uint64_t staleness_max, pushes_dropped;
@@ -365,6 +391,15 @@ void session_refused(struct coordinator *core, struct session *session, enum lg_
 bool session_waits(struct coordinator *core, struct session *session, const char *reason);
 void session_put(struct coordinator *core, const struct session *session);
 bool session_may_push(const struct session *session);
+
+/* ---- numbers.c */
+void numbers_take_times(struct coordinator *core, struct session *session, const struct wire_trainer_beat *beat);
+/* Of the last windows; all of them where there was none yet. */
+struct trainer_times numbers_recent_times(const struct session *session);
+void numbers_take_work(struct coordinator *core, struct job *job, size_t slot);
+/* Per second over the last windows; false: not known yet. */
+bool numbers_rates(const struct job *job, size_t slot, double *pushes, double *pulls, double *bytes);
+void numbers_take_devices(struct member *agent, const struct wire_beat *beat);
 
 /* ---- grants.c */
 void grants_request(struct coordinator *core, const struct coordinator_input *input);

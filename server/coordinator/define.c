@@ -175,7 +175,8 @@ static bool allocate_slots(struct job *job, size_t count) {
     job->slot_bytes = calloc(count, sizeof *job->slot_bytes);
     job->slot_units = calloc(count, sizeof *job->slot_units);
     job->stats = calloc(count, sizeof *job->stats);
-    return job->shards && job->slot_bytes && job->slot_units && job->stats;
+    job->work = calloc(count, sizeof *job->work);
+    return job->shards && job->slot_bytes && job->slot_units && job->stats && job->work;
 }
 
 static void count_slots(struct job *job) {

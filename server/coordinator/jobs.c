@@ -46,6 +46,7 @@ void job_free(struct job *job) {
     free(job->slot_bytes);
     free(job->slot_units);
     free(job->stats);
+    free(job->work);
     free(job->unsuited);
     free(job->evaluations);
     free(job->ledger);

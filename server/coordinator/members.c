@@ -53,6 +53,7 @@ void member_free(struct member *member) {
     free_texts(member->endpoints, member->shard_count);
     free_texts(member->devices, member->device_count);
     free(member->shards);
+    free(member->device_numbers);
     free(member);
 }
 
@@ -313,8 +314,10 @@ static void take_stats(struct coordinator *core, const struct member *server, co
         const struct wire_shard_job_stats *stats = &beat->stats[i];
         struct job *job = job_find(core, stats->job);
         size_t slot = job ? job_slot_of(job, stats->shard) : SIZE_MAX;
-        if (slot != SIZE_MAX && member_of_shard(core, stats->shard, NULL) == server)
+        if (slot != SIZE_MAX && member_of_shard(core, stats->shard, NULL) == server) {
             job->stats[slot] = *stats;
+            numbers_take_work(core, job, slot);
+        }
     }
 }
 
@@ -329,10 +332,12 @@ void members_beat(struct coordinator *core, const struct coordinator_input *inpu
     }
     heard(core, member, input->route);
     member->memory_used_bytes = beat->memory_used_bytes;
-    if (member->kind == WIRE_MEMBER_SERVER)
+    if (member->kind == WIRE_MEMBER_SERVER) {
         take_stats(core, member, beat);
-    else
+    } else {
         trainers_seen(core, member, beat->trainers, beat->trainer_count);
+        numbers_take_devices(member, beat);
+    }
     reply.beat_reply.register_again = !member->registered;
     core_send(core, input->route, &reply);
 }

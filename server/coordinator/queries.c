@@ -71,16 +71,31 @@ static json_t *worker_trainers(const struct coordinator *core, const struct memb
     json_t *rows = json_array();
     for (size_t i = 0; i < core->trainers.count; i++) {
         const struct trainer *trainer = core->trainers.items[i];
-        const struct session *session = session_find(core, trainer->session);
         const struct job *job = job_find(core, trainer->job);
         if (trainer->agent != agent->number || trainer->gone)
             continue;
-        json_array_append_new(rows,
-                              json_pack("{s:o, s:s, s:s, s:s, s:f, s:s}", "trainer", query_number(trainer->number),
-                                        "job", job ? job->name : "", "state", query_trainer_state(trainer, session),
-                                        "device", query_trainer_device(trainer, session), "samples_per_second",
-                                        session ? session->samples_per_second : 0.0, "transport",
-                                        session ? session->transport : ""));
+        json_t *row = query_running_trainer(core, trainer);
+        json_object_set_new(row, "job", json_string(job ? job->name : ""));
+        json_array_append_new(rows, row);
+    }
+    return rows;
+}
+
+/* What the agent knows of its devices; what it does not is null. */
+static json_t *device_rows(const struct member *agent) {
+    json_t *rows = json_array();
+    for (size_t i = 0; i < agent->device_number_count; i++) {
+        const struct device_numbers *device = &agent->device_numbers[i];
+        const struct wire_device_stats *stats = &device->stats;
+        bool memory = stats->memory_bytes > 0;
+        json_array_append_new(
+            rows,
+            json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:o}", "device", device->device, "name", device->name,
+                      "memory_bytes", memory ? query_number(stats->memory_bytes) : json_null(), "memory_used_bytes",
+                      memory ? query_number(stats->memory_used_bytes) : json_null(), "utilisation",
+                      stats->utilisation_known ? json_real((double)stats->utilisation_percent / 100) : json_null(),
+                      "temperature_c", stats->temperature_c ? query_number(stats->temperature_c) : json_null(),
+                      "power_w", stats->power_mw ? json_real((double)stats->power_mw / 1000) : json_null()));
     }
     return rows;
 }
@@ -96,14 +111,14 @@ static json_t *workers_document(const struct coordinator *core) {
             json_decref(devices);
             continue;
         }
-        json_array_append_new(rows,
-                              json_pack("{s:o, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:s}", "member",
-                                        query_number(member->number), "name", member->title, "state",
-                                        member_state(member), "http", member->http, "pid", query_number(member->pid),
-                                        "cores", query_number(member->cores), "slots", query_number(member->slots),
-                                        "used", query_number(member_slots_used(core, member->number)), "devices",
-                                        devices, "last_beat_s", last_beat(core, member), "trainers",
-                                        worker_trainers(core, member), "version", member->version));
+        json_array_append_new(
+            rows,
+            json_pack("{s:o, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:s}", "member",
+                      query_number(member->number), "name", member->title, "state", member_state(member), "http",
+                      member->http, "pid", query_number(member->pid), "cores", query_number(member->cores), "slots",
+                      query_number(member->slots), "used", query_number(member_slots_used(core, member->number)),
+                      "devices", devices, "device_stats", device_rows(member), "last_beat_s", last_beat(core, member),
+                      "trainers", worker_trainers(core, member), "version", member->version));
     }
     return rows;
 }
@@ -128,23 +143,35 @@ static json_t *servers_document(const struct coordinator *core) {
     return rows;
 }
 
+static json_t *shard_job(const struct job *job, size_t slot) {
+    const struct wire_shard_job_stats *stats = &job->stats[slot];
+    double pushes, pulls, bytes;
+    bool known = numbers_rates(job, slot, &pushes, &pulls, &bytes);
+    json_t *row =
+        json_pack("{s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:f, s:o, s:o, s:f, s:o, s:o}", "job", query_number(job->id),
+                  "name", job->name, "units", query_number(job->slot_units[slot]), "parameter_bytes",
+                  query_number(stats->parameter_bytes), "state_bytes", query_number(stats->state_bytes), "pushes",
+                  query_number(stats->pushes), "samples", query_number(stats->samples), "staleness_mean",
+                  stats->staleness_mean, "staleness_p99", query_number(stats->staleness_p99), "staleness_max",
+                  query_number(stats->staleness_max), "weight_mean", stats->weight_mean, "push_bytes",
+                  query_number(stats->push_bytes), "pull_bytes", query_number(stats->pull_bytes));
+    json_t *more =
+        json_pack("{s:o, s:o, s:o, s:o, s:o}", "pulls", query_number(stats->pulls), "version",
+                  stats->version ? query_number(stats->version) : json_null(), "pushes_per_second",
+                  known ? json_real(pushes) : json_null(), "pulls_per_second", known ? json_real(pulls) : json_null(),
+                  "bytes_per_second", known ? json_real(bytes) : json_null());
+    json_object_update(row, more);
+    json_decref(more);
+    return row;
+}
+
 static json_t *shard_jobs(const struct coordinator *core, uint32_t shard) {
     json_t *rows = json_array();
     for (size_t i = 0; i < core->jobs.count; i++) {
         const struct job *job = core->jobs.items[i];
         size_t slot = job_slot_of(job, shard);
-        if (slot == SIZE_MAX || job->memory == JOB_MEMORY_NONE)
-            continue;
-        const struct wire_shard_job_stats *stats = &job->stats[slot];
-        json_array_append_new(
-            rows,
-            json_pack("{s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:f, s:o, s:o, s:f, s:o, s:o}", "job", query_number(job->id),
-                      "name", job->name, "units", query_number(job->slot_units[slot]), "parameter_bytes",
-                      query_number(stats->parameter_bytes), "state_bytes", query_number(stats->state_bytes), "pushes",
-                      query_number(stats->pushes), "samples", query_number(stats->samples), "staleness_mean",
-                      stats->staleness_mean, "staleness_p99", query_number(stats->staleness_p99), "staleness_max",
-                      query_number(stats->staleness_max), "weight_mean", stats->weight_mean, "push_bytes",
-                      query_number(stats->push_bytes), "pull_bytes", query_number(stats->pull_bytes)));
+        if (slot != SIZE_MAX && job->memory != JOB_MEMORY_NONE)
+            json_array_append_new(rows, shard_job(job, slot));
     }
     return rows;
 }

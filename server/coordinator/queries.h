@@ -14,6 +14,7 @@ json_t *query_lines(const struct line_ring *ring, bool log, uint64_t since, uint
 const char *query_trainer_state(const struct trainer *trainer, const struct session *session);
 /* What it computes on: as it says itself once it has joined, until then as its agent lists it. */
 const char *query_trainer_device(const struct trainer *trainer, const struct session *session);
+json_t *query_running_trainer(const struct coordinator *core, const struct trainer *trainer);
 json_t *query_jobs(const struct coordinator *core);
 json_t *query_job(const struct coordinator *core, const struct job *job);
 

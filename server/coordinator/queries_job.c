@@ -10,6 +10,11 @@ static json_t *real(double number) {
     return isfinite(number) ? json_real(number) : json_null();
 }
 
+/* Zero stands for what is not known. */
+static json_t *known(double number) {
+    return number > 0 ? real(number) : json_null();
+}
+
 const char *query_trainer_state(const struct trainer *trainer, const struct session *session) {
     if (trainer->state == TRAINER_STATE_STOPPING)
         return "stopping";
@@ -28,24 +33,32 @@ const char *query_trainer_device(const struct trainer *trainer, const struct ses
 
 struct totals {
     double rate, loss, staleness_mean, weight_mean;
+    double tokens, flops, flops_peak; /* per second; 0: not known, or not of all trainers */
     uint64_t staleness_p99, staleness_max, dropped, samples_least, pushes;
 };
 
 static void sum_trainers(const struct coordinator *core, const struct job *job, struct totals *totals) {
     double weight = 0, loss = 0;
+    bool peaks_known = true;
     for (size_t i = 0; i < core->sessions.count; i++) {
         const struct session *session = core->sessions.items[i];
         if (session->job != job->id || session->role != WIRE_ROLE_TRAINER || session->state != SESSION_STATE_OPEN)
             continue;
         totals->rate += session->samples_per_second;
+        totals->tokens += session->tokens_per_second;
+        totals->flops += session->flops_per_second;
+        totals->flops_peak += session->flops_peak;
+        peaks_known = peaks_known && session->flops_peak > 0;
         if (session->steps == 0)
             continue;
         loss += session->loss * (session->samples_per_second + 1e-9);
         weight += session->samples_per_second + 1e-9;
     }
     totals->loss = weight > 0 ? loss / weight : job->loss;
+    if (!peaks_known)
+        totals->flops_peak = 0;
     if (!job_is_live(job))
-        totals->rate = 0;
+        totals->rate = totals->tokens = totals->flops = 0;
 }
 
 static void sum_shards(const struct job *job, struct totals *totals) {
@@ -92,15 +105,24 @@ static uint64_t samples_applied(const struct job *job, const struct totals *tota
 static json_t *brief(const struct coordinator *core, const struct job *job, const struct totals *totals) {
     const struct evaluation *last = job->evaluation_count ? &job->evaluations[job->evaluation_count - 1] : NULL;
     uint64_t complete = job->placed ? leases_epochs_complete(&job->leases) : 0;
-    return json_pack("{s:o, s:s, s:s, s:s, s:o, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "id",
-                     query_number(job->id), "name", job->name, "state", job_state_name(job), "reason", job->reason,
-                     "epoch", query_number(complete), "epochs", (json_int_t)job->config.epochs, "samples_applied",
-                     query_number(samples_applied(job, totals)), "samples_total", query_number(samples_total(job)),
-                     "samples_per_second", real(totals->rate), "loss", real(totals->loss), "accuracy",
-                     last ? real(last->accuracy) : json_null(), "evaluation_loss",
-                     last ? real(last->loss) : json_null(), "trainers", query_number(trainers_of(core, job->id)),
-                     "submitted_at", query_time(job->submitted_ms), "started_at", query_time(job->started_ms),
-                     "finished_at", query_time(job->finished_ms));
+    json_t *row =
+        json_pack("{s:o, s:s, s:s, s:s, s:o, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "id",
+                  query_number(job->id), "name", job->name, "state", job_state_name(job), "reason", job->reason,
+                  "epoch", query_number(complete), "epochs", (json_int_t)job->config.epochs, "samples_applied",
+                  query_number(samples_applied(job, totals)), "samples_total", query_number(samples_total(job)),
+                  "samples_per_second", real(totals->rate), "loss", real(totals->loss), "accuracy",
+                  last ? real(last->accuracy) : json_null(), "evaluation_loss", last ? real(last->loss) : json_null(),
+                  "trainers", query_number(trainers_of(core, job->id)), "submitted_at", query_time(job->submitted_ms),
+                  "started_at", query_time(job->started_ms), "finished_at", query_time(job->finished_ms));
+    json_t *more =
+        json_pack("{s:o, s:o, s:o, s:{s:o, s:o, s:o}, s:o}", "tokens_per_second", known(totals->tokens),
+                  "flops_per_second", known(totals->flops), "flops_peak", known(totals->flops_peak), "staleness",
+                  "mean", real(totals->staleness_mean), "p99", query_number(totals->staleness_p99), "max",
+                  query_number(totals->staleness_max), "weight_mean", real(totals->weight_mean));
+    if (row && more)
+        json_object_update(row, more);
+    json_decref(more);
+    return row;
 }
 
 json_t *query_jobs(const struct coordinator *core) {
@@ -136,20 +158,43 @@ static json_t *tensors_of(const struct job *job) {
     return rows;
 }
 
-static json_t *running_trainer(const struct coordinator *core, const struct trainer *trainer) {
+static void put_times(json_t *row, const struct trainer_times *times) {
+    json_object_set_new(row, "compute_seconds", real((double)times->compute_ns / 1e9));
+    json_object_set_new(row, "communication_seconds", real((double)times->communication_ns / 1e9));
+    json_object_set_new(row, "read_seconds", real((double)times->read_ns / 1e9));
+    json_object_set_new(row, "copy_seconds", real((double)times->copy_ns / 1e9));
+    json_object_set_new(row, "wait_seconds", real((double)times->wait_ns / 1e9));
+}
+
+static json_t *recent_of(const struct session *session) {
+    const struct trainer_times recent = numbers_recent_times(session);
+    json_t *row = json_object();
+    put_times(row, &recent);
+    return row;
+}
+
+json_t *query_running_trainer(const struct coordinator *core, const struct trainer *trainer) {
     const struct session none = {0}, *session = session_find(core, trainer->session);
     const struct member *agent = member_find(core, trainer->agent);
     const char *state = query_trainer_state(trainer, session), *device = query_trainer_device(trainer, session);
     session = session ? session : &none;
-    return json_pack("{s:o, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:n}", "trainer",
-                     query_number(trainer->number), "agent", agent ? agent->title : "", "device", device, "state",
-                     state, "attempt", query_number(trainer->attempt), "steps", query_number(session->steps), "samples",
-                     query_number(session->samples), "samples_per_second", real(session->samples_per_second), "loss",
-                     real(session->loss), "compute_seconds", real((double)session->compute_ns / 1e9),
-                     "communication_seconds", real((double)session->communication_ns / 1e9), "transport",
-                     session->transport, "staleness_mean", real(session->staleness_mean), "staleness_max",
-                     query_number(session->staleness_max), "weight_mean", real(session->weight_mean), "pushes_dropped",
-                     query_number(session->pushes_dropped), "pid");
+    json_t *row =
+        json_pack("{s:o, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:n}", "trainer",
+                  query_number(trainer->number), "agent", agent ? agent->title : "", "device", device, "state", state,
+                  "attempt", query_number(trainer->attempt), "steps", query_number(session->steps), "samples",
+                  query_number(session->samples), "samples_per_second", real(session->samples_per_second), "loss",
+                  real(session->loss), "transport", session->transport, "staleness_mean", real(session->staleness_mean),
+                  "staleness_max", query_number(session->staleness_max), "weight_mean", real(session->weight_mean),
+                  "pushes_dropped", query_number(session->pushes_dropped), "pid");
+    json_t *more =
+        json_pack("{s:o, s:o, s:o, s:o, s:o, s:o}", "copy_bytes", query_number(session->copy_bytes),
+                  "tokens_per_second", known(session->tokens_per_second), "flops_per_second",
+                  known(session->flops_per_second), "flops_peak", known(session->flops_peak), "memory_used_bytes",
+                  known((double)session->memory_used_bytes), "recent", recent_of(session));
+    put_times(row, &session->times);
+    json_object_update(row, more);
+    json_decref(more);
+    return row;
 }
 
 static json_t *trainers_rows(const struct coordinator *core, const struct job *job) {
@@ -157,17 +202,17 @@ static json_t *trainers_rows(const struct coordinator *core, const struct job *j
     for (size_t i = 0; i < core->trainers.count; i++) {
         const struct trainer *trainer = core->trainers.items[i];
         if (trainer->job == job->id && !trainer->gone)
-            json_array_append_new(rows, running_trainer(core, trainer));
+            json_array_append_new(rows, query_running_trainer(core, trainer));
     }
     for (size_t i = 0; i < job->ended_count; i++) {
         const struct ended_trainer *ended = &job->ended[i];
-        json_array_append_new(rows, json_pack("{s:o, s:s, s:s, s:s, s:o, s:o, s:o, s:f, s:o, s:o, s:o, s:n}", "trainer",
-                                              query_number(ended->trainer), "agent", ended->agent, "device",
-                                              ended->device, "state", ended->state, "attempt",
-                                              query_number(ended->attempt), "steps", query_number(ended->steps),
-                                              "samples", query_number(ended->samples), "samples_per_second", 0.0,
-                                              "loss", real(ended->loss), "compute_seconds", real(ended->compute_s),
-                                              "communication_seconds", real(ended->communication_s), "pid"));
+        json_t *row =
+            json_pack("{s:o, s:s, s:s, s:s, s:o, s:o, s:o, s:f, s:o, s:n}", "trainer", query_number(ended->trainer),
+                      "agent", ended->agent, "device", ended->device, "state", ended->state, "attempt",
+                      query_number(ended->attempt), "steps", query_number(ended->steps), "samples",
+                      query_number(ended->samples), "samples_per_second", 0.0, "loss", real(ended->loss), "pid");
+        put_times(row, &ended->times);
+        json_array_append_new(rows, row);
     }
     return rows;
 }
@@ -250,11 +295,9 @@ json_t *query_job(const struct coordinator *core, const struct job *job) {
         bytes += job->slot_bytes[i];
     json_t *document = brief(core, job, &totals);
     json_t *more = json_pack(
-        "{s:o, s:o, s:o, s:o, s:o, s:o, s:{s:o, s:o, s:o}, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "spec",
-        spec_of(job), "tensors", tensors_of(job), "parameters", query_number(parameters), "bytes", query_number(bytes),
-        "trainers", trainers_rows(core, job), "evaluations", evaluations_of(job), "staleness", "mean",
-        real(totals.staleness_mean), "p99", query_number(totals.staleness_p99), "max",
-        query_number(totals.staleness_max), "weight_mean", real(totals.weight_mean), "slices_taken_over",
+        "{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "spec", spec_of(job), "tensors",
+        tensors_of(job), "parameters", query_number(parameters), "bytes", query_number(bytes), "trainers",
+        trainers_rows(core, job), "evaluations", evaluations_of(job), "slices_taken_over",
         query_number(job->placed ? job->leases.position.taken_over : 0), "restarts", query_number(job->restarts),
         "dropped", query_number(totals.dropped), "ledger", ledger_of(job), "leases", leases_of(core, job), "history",
         last_history(job), "shards", shards_of(core, job), "eta_s", eta_of(job, &totals));

@@ -422,8 +422,7 @@ void sessions_beat(struct coordinator *core, const struct coordinator_input *inp
     if (beat->steps > 0 && job)
         job->loss = beat->loss;
     session->accuracy = beat->accuracy;
-    session->compute_ns = beat->compute_ns;
-    session->communication_ns = beat->communication_ns;
+    numbers_take_times(core, session, beat);
     session->samples_per_second = beat->samples_per_second;
     session->staleness_mean = beat->staleness_mean;
     session->staleness_max = beat->staleness_max;

@@ -154,8 +154,7 @@ static void remember(struct coordinator *core, struct job *job, const struct tra
     ended->steps = session->steps;
     ended->samples = session->samples;
     ended->loss = session->loss;
-    ended->compute_s = (double)session->compute_ns / 1e9;
-    ended->communication_s = (double)session->communication_ns / 1e9;
+    ended->times = session->times;
 }
 
 /* One restart more; too many fail the job. */

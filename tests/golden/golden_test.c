@@ -65,6 +65,19 @@ static const struct wire_shard_job_stats stats[] = {
      .initialised = true},
     {.job = 8, .shard = 4},
 };
+static const struct wire_shard_job_stats versioned_stats[] = {
+    {.job = 7, .shard = 4, .pushes = 1000, .pulls = 1010, .version = 0x0001000000000029}};
+static const struct wire_device_stats device_numbers[] = {
+    {.device = "cuda:0",
+     .name = "NVIDIA H100 80GB HBM3",
+     .memory_bytes = 80ULL << 30,
+     .memory_used_bytes = 3ULL << 30,
+     .utilisation_known = true,
+     .utilisation_percent = 97,
+     .temperature_c = 61,
+     .power_mw = 512000},
+    {.device = "cpu", .memory_bytes = 32ULL << 30, .memory_used_bytes = 1ULL << 30},
+};
 
 #define VALUES .units = units, .unit_count = 3, .payload = payload, .payload_count = 2
 #define TENSORS .tensors = tensors, .tensor_count = 4
@@ -304,6 +317,15 @@ static const struct golden {
                .trainers = positions,
                .trainer_count = 2,
                .memory_used_bytes = 3 << 20}}},
+    {"beat_devices",
+     {.kind = WIRE_BEAT,
+      .request = 42,
+      .beat = {.member = 6,
+               .instance = 0xFEDCBA9876543210,
+               .stats = versioned_stats,
+               .stat_count = 1,
+               .devices = device_numbers,
+               .device_count = 2}}},
     {"beat_reply", {.kind = WIRE_BEAT_REPLY, .request = 41, .beat_reply = {.register_again = true}}},
     {"trainer_start",
      {.kind = WIRE_TRAINER_START,
@@ -415,6 +437,22 @@ static const struct golden {
                        .staleness_max = 11,
                        .weight_mean = 0.625,
                        .pushes_dropped = 3}}},
+    {"trainer_beat_parts",
+     {.kind = WIRE_TRAINER_BEAT,
+      .request = 68,
+      .trainer_beat = {.session = 0x1122334455667788,
+                       .incarnation = 2,
+                       .steps = 500,
+                       .compute_ns = 4000000000,
+                       .communication_ns = 300000000,
+                       .read_ns = 90000000,
+                       .copy_ns = 210000000,
+                       .copy_bytes = 1ULL << 33,
+                       .wait_ns = 250000000,
+                       .tokens_per_second = 125000.5,
+                       .flops_per_second = 1.5e14,
+                       .flops_peak = 9.89e14,
+                       .memory_used_bytes = 6ULL << 30}}},
     {"trainer_beat_reply",
      {.kind = WIRE_TRAINER_BEAT_REPLY,
       .request = 66,

@@ -8,7 +8,7 @@ import unittest
 
 ROOT = os.environ.get("LAGOON_ROOT", os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
-INNER = {"Header", "KeyValue", "Cover", "LedgerRow", "ShardJobStats", "ShardAddress"}
+INNER = {"Header", "KeyValue", "Cover", "LedgerRow", "ShardJobStats", "ShardAddress", "DeviceStats"}
 
 
 def read(path):
@@ -85,6 +85,7 @@ class ProtocolPage(unittest.TestCase):
             "WIRE_MARKS_MAX": ("4096", "| marks, cuts in one message | 4,096 |"),
             "WIRE_ROWS_MAX": ("1024", "| ledger rows, running trainers in one message | 1,024 |"),
             "WIRE_STATS_MAX": ("256", "| job statistics in one BEAT | 256 |"),
+            "WIRE_DEVICES_MAX": ("64", "| devices with numbers in one BEAT | 64 |"),
             "WIRE_COVERS_MAX": ("256", "| covers of a push | 1 to 256 |"),
             "WIRE_UNITS_MAX": ("4096", "| entries of a unit table | 4,096 |"),
             "WIRE_PAYLOAD_FRAMES_MAX": ("256", "| payload frames of a message | 256 |"),

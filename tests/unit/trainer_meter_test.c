@@ -56,6 +56,34 @@ START_TEST(averages_begin_with_the_first_step_and_follow) {
 }
 END_TEST
 
+START_TEST(times_have_parts_and_language_models_tokens) {
+    meter_describe(&meter, true, 6e6, 1e12);
+    for (int i = 0; i < 10; i++) {
+        meter_add_read(&meter, 10);
+        meter.numbers.compute_ns += 100; /* in which copies took 20 */
+        meter_add_copies(&meter, 20, 4096);
+        meter_add_wait(&meter, 30);
+        meter_add_step(&meter, 8, 800, 1, 1, 100000000);
+    }
+    meter_flush(&meter, (struct lg_client *)&meter);
+    ck_assert_uint_eq(last.compute_ns, 1100);
+    ck_assert_uint_eq(last.read_ns, 100);
+    ck_assert_uint_eq(last.copy_ns, 200);
+    ck_assert_uint_eq(last.copy_bytes, 40960);
+    ck_assert_uint_eq(last.wait_ns, 300);
+    ck_assert_uint_eq(last.communication_ns, 300);
+    ck_assert_double_eq_tol(last.samples_per_second, 80, 0.1);
+    ck_assert_double_eq_tol(last.tokens_per_second, 8000, 1);
+    ck_assert_double_eq_tol(last.flops_per_second, 4.8e10, 1e7);
+    ck_assert_double_eq_tol(last.flops_peak, 1e12, 1);
+    ck_assert_ptr_nonnull(strstr(told(), " tokens_rate=8000 "));
+    meter_describe(&meter, false, 0, 0); /* predictions are samples, of unknown cost */
+    meter_flush(&meter, (struct lg_client *)&meter);
+    ck_assert_double_eq(last.tokens_per_second, 0);
+    ck_assert_double_eq(last.flops_per_second, 0);
+}
+END_TEST
+
 START_TEST(every_push_is_told_once) {
     for (uint64_t i = 0; i < 20; i++)
         meter_add_push(&meter, i % 5, i == 7 ? 0 : 0.5);
@@ -130,6 +158,7 @@ int main(void) {
     TCase *tests = tcase_create("trainer_meter");
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_test(tests, averages_begin_with_the_first_step_and_follow);
+    tcase_add_test(tests, times_have_parts_and_language_models_tokens);
     tcase_add_test(tests, every_push_is_told_once);
     tcase_add_test(tests, the_rate_is_of_the_last_seconds_of_work);
     tcase_add_test(tests, reports_come_every_second_and_sooner_at_first);

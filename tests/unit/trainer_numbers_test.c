@@ -18,7 +18,15 @@ START_TEST(what_is_written_is_read) {
                                            .dropped = 4,
                                            .staleness_max = 29,
                                            .staleness_mean = 3.5,
-                                           .weight_mean = 0.25};
+                                           .weight_mean = 0.25,
+                                           .read_ns = 1,
+                                           .copy_ns = 2,
+                                           .copy_bytes = UINT64_MAX,
+                                           .wait_ns = 4,
+                                           .tokens_per_second = 125000,
+                                           .flops_per_second = 1.5e14,
+                                           .flops_peak = 9.89e14,
+                                           .memory_used_bytes = 6000000000};
     struct trainer_numbers read = {0};
     char line[TRAINER_LINE_BYTES_MAX];
     size_t length = trainer_numbers_write(&sample, line);
@@ -39,6 +47,29 @@ START_TEST(what_is_written_is_read) {
     ck_assert_uint_eq(read.staleness_max, 29);
     ck_assert_double_eq_tol(read.staleness_mean, 3.5, 1e-6);
     ck_assert_double_eq_tol(read.weight_mean, 0.25, 1e-6);
+    ck_assert_uint_eq(read.read_ns, 1);
+    ck_assert_uint_eq(read.copy_ns, 2);
+    ck_assert_uint_eq(read.copy_bytes, UINT64_MAX);
+    ck_assert_uint_eq(read.wait_ns, 4);
+    ck_assert_double_eq_tol(read.tokens_per_second, 125000, 1e-6);
+    ck_assert_double_eq_tol(read.flops_per_second, 1.5e14, 1e6);
+    ck_assert_double_eq_tol(read.flops_peak, 9.89e14, 1e6);
+    ck_assert_uint_eq(read.memory_used_bytes, 6000000000);
+}
+END_TEST
+
+START_TEST(the_longest_line_fits) {
+    struct trainer_numbers longest = {.state = "initialising_so_slowly", .loss = -1.23456e-300};
+    longest.steps = longest.samples = longest.compute_ns = longest.communication_ns = UINT64_MAX;
+    longest.pushes = longest.dropped = longest.staleness_max = longest.read_ns = longest.copy_ns = UINT64_MAX;
+    longest.copy_bytes = longest.wait_ns = longest.memory_used_bytes = UINT64_MAX;
+    longest.accuracy = longest.samples_per_second = longest.staleness_mean = longest.weight_mean = longest.loss;
+    longest.tokens_per_second = longest.flops_per_second = longest.flops_peak = longest.loss;
+    char line[TRAINER_LINE_BYTES_MAX];
+    size_t length = trainer_numbers_write(&longest, line);
+    ck_assert_uint_lt(length, TRAINER_LINE_BYTES_MAX - 100);
+    ck_assert_uint_eq(length, strlen(line));
+    ck_assert_int_eq(line[length - 1], '\n');
 }
 END_TEST
 
@@ -105,6 +136,7 @@ int main(void) {
     Suite *suite = suite_create("trainer_numbers");
     TCase *tests = tcase_create("trainer_numbers");
     tcase_add_test(tests, what_is_written_is_read);
+    tcase_add_test(tests, the_longest_line_fits);
     tcase_add_test(tests, pushes_that_are_written_are_read);
     tcase_add_test(tests, bad_lines_change_nothing);
     tcase_add_test(tests, unknown_words_and_odd_numbers_are_taken_calmly);
