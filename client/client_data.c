@@ -14,16 +14,20 @@ static bool pull_over(const struct lg_client *client) {
     return client->shared.pull.state == CALL_DONE;
 }
 
-static enum lg_status pull_begin(struct lg_client *client, float *parameters, struct lg_error *error) {
+static enum lg_status pull_begin(struct lg_client *client, const struct pull_call *call, struct lg_error *error) {
     struct pull_call *pull = &client->shared.pull;
     enum lg_status status = LG_OK;
     pthread_mutex_lock(&client->mutex);
     if (client->shared.ended.status != LG_OK)
         status = client_ended(client, error);
     else if (pull->state != CALL_IDLE)
-        status = lg_fail(error, LG_INVALID, "a pull is under way: lg_pull_wait comes before the next lg_pull_start");
+        status = lg_fail(error, LG_INVALID, "a pull is under way: %s comes before the next lg_pull_start",
+                         pull->to_places ? "the last lg_pull_places" : "lg_pull_wait");
     else {
-        *pull = (struct pull_call){.state = CALL_STARTED, .target = parameters, .forget = pull->forget};
+        bool forget = pull->forget;
+        *pull = *call;
+        pull->state = CALL_STARTED;
+        pull->forget = forget;
         client_wish(client);
     }
     pthread_mutex_unlock(&client->mutex);
@@ -31,30 +35,29 @@ static enum lg_status pull_begin(struct lg_client *client, float *parameters, st
 }
 
 /* Asking shards takes no time; copying out of their memory does, so that is the thread's. */
-enum lg_status lg_pull_start(struct lg_client *client, float *parameters, struct lg_error *error) {
-    enum lg_status status = pull_begin(client, parameters, error);
-    if (status != LG_OK)
-        return status;
-    if (client_shares_memory(client)) {
-        pthread_mutex_lock(&client->mutex);
-        client_delegate(client);
-        pthread_mutex_unlock(&client->mutex);
-    } else
+static void pull_go(struct lg_client *client, bool copies) {
+    if (!copies || !client_shares_memory(client)) {
         client_nudge(client);
-    return LG_OK;
+        return;
+    }
+    pthread_mutex_lock(&client->mutex);
+    client_delegate(client);
+    pthread_mutex_unlock(&client->mutex);
 }
 
-/* The buffer is let go of before this returns, also when the deadline has passed. */
-enum lg_status lg_pull_wait(struct lg_client *client, struct lg_error *error) {
+enum lg_status lg_pull_start(struct lg_client *client, float *parameters, struct lg_error *error) {
+    enum lg_status status = pull_begin(client, &(struct pull_call){.target = parameters}, error);
+    if (status == LG_OK)
+        pull_go(client, true);
+    return status;
+}
+
+/* With the mutex held: the outcome. The buffer is let go of before this returns, also when the deadline has passed. */
+static enum lg_status pull_settle(struct lg_client *client, struct lg_error *error) {
     struct pull_call *pull = &client->shared.pull;
-    pthread_mutex_lock(&client->mutex);
-    enum lg_status status = LG_OK;
-    if (pull->state == CALL_IDLE) {
-        status = lg_fail(error, LG_INVALID, "no pull was started");
-        goto out;
-    }
     client->shared.activity = "pulling";
-    status = client_wait(client, pull_over, &client->shared.shard_answers, "pulling the parameters", error);
+    enum lg_status status =
+        client_wait(client, pull_over, &client->shared.shard_answers, "pulling the parameters", error);
     if (status != LG_OK) {
         pull->give_up = true;
         client_wish(client);
@@ -64,17 +67,80 @@ enum lg_status lg_pull_wait(struct lg_client *client, struct lg_error *error) {
         if (status != LG_OK && error)
             *error = pull->outcome;
     }
-    pull->state = CALL_IDLE;
     client->shared.activity = "training";
-    client_show_ready(client);
-out:
+    return status;
+}
+
+enum lg_status lg_pull_wait(struct lg_client *client, struct lg_error *error) {
+    struct pull_call *pull = &client->shared.pull;
+    enum lg_status status = LG_OK;
+    pthread_mutex_lock(&client->mutex);
+    if (pull->state == CALL_IDLE)
+        status = lg_fail(error, LG_INVALID, "no pull was started");
+    else if (pull->to_places)
+        status = lg_fail(error, LG_INVALID, "what the caller copies is waited for by lg_pull_places");
+    else {
+        status = pull_settle(client, error);
+        pull->state = CALL_IDLE;
+        client_show_ready(client);
+    }
     pthread_mutex_unlock(&client->mutex);
     return status;
 }
 
 enum lg_status lg_pull(struct lg_client *client, float *parameters, struct lg_error *error) {
-    enum lg_status status = pull_begin(client, parameters, error);
+    enum lg_status status = pull_begin(client, &(struct pull_call){.target = parameters}, error);
     return status == LG_OK ? lg_pull_wait(client, error) : status;
+}
+
+enum lg_status lg_pull_start_places(struct lg_client *client, float *parameters, bool in_place,
+                                    struct lg_error *error) {
+    const struct pull_call call = {.target = parameters, .to_places = true, .in_place = in_place};
+    enum lg_status status = pull_begin(client, &call, error);
+    if (status == LG_OK)
+        pull_go(client, !in_place);
+    return status;
+}
+
+/* With the mutex held: what was told has been copied. */
+static void places_copied(struct lg_client *client, bool wait) {
+    struct pull_call *pull = &client->shared.pull;
+    pull->told = false;
+    pull->check = true;
+    pull->state = CALL_RUNNING;
+    client_wish(client);
+    if (!wait)
+        client_delegate(client);
+}
+
+enum lg_status lg_pull_places(struct lg_client *client, bool wait, struct lg_place **places, size_t *count,
+                              struct lg_error *error) {
+    struct pull_call *pull = &client->shared.pull;
+    enum lg_status status = LG_OK;
+    *places = NULL;
+    *count = 0;
+    pthread_mutex_lock(&client->mutex);
+    if (pull->state == CALL_IDLE || !pull->to_places) {
+        status = lg_fail(error, LG_INVALID, "no pull with lg_pull_start_places was started");
+        goto out;
+    }
+    if (pull->told)
+        places_copied(client, wait);
+    if (!wait && pull->state != CALL_DONE) {
+        status = lg_fail(error, LG_UNAVAILABLE, "nothing is known yet of what is to be copied");
+        goto out;
+    }
+    status = pull_settle(client, error);
+    if (status == LG_OK && pull->place_count > 0) {
+        *places = pull->places;
+        *count = pull->place_count;
+        pull->told = true;
+    } else
+        pull->state = CALL_IDLE;
+    client_show_ready(client);
+out:
+    pthread_mutex_unlock(&client->mutex);
+    return status;
 }
 
 void lg_pull_forget(struct lg_client *client) {

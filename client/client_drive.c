@@ -144,7 +144,7 @@ void client_wish(struct lg_client *client) {
 void client_show_ready(struct lg_client *client) {
     struct client_shared *shared = &client->shared;
     eventfd_t events;
-    bool ready = shared->pull.state == CALL_DONE;
+    bool ready = shared->pull.state == CALL_DONE && !shared->pull.told;
     for (size_t i = 0; i < CLIENT_PUSHES; i++)
         ready = ready || shared->pushes[i].state == CALL_DONE;
     if (ready == shared->ready_told)

@@ -42,7 +42,12 @@ struct pull_call {
     enum call_state state;
     bool give_up;
     float *target;
-    bool forget; /* no buffer's contents are to be relied on */
+    bool forget;              /* no buffer's contents are to be relied on */
+    bool to_places, in_place; /* the caller copies; also what can be read in place */
+    bool told;                /* and has been told what: it is over after another look */
+    bool check;               /* which it has asked for */
+    struct lg_place *places;  /* DONE */
+    uint32_t place_count;
     struct lg_error outcome;
 };
 
@@ -260,6 +265,7 @@ bool client_local_names(const struct lg_client *client, uint32_t slot, const str
 bool client_local_gradients(void *client, uint32_t slot, const float *data);
 bool client_local_version(void *client, uint32_t slot, uint64_t *version);
 enum local_read client_local_read(void *client, uint32_t slot, uint32_t index, float *into, uint64_t *version);
+struct lg_mapping *client_local_mapping(void *client, uint32_t slot);
 
 /* client_uplink.c, under `drive` */
 void uplink_up(struct lg_client *client, int64_t now_ns);

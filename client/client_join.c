@@ -122,6 +122,7 @@ enum lg_status client_join_accept(struct lg_client *client, const struct wire_me
                                 .reopen = client_reopen,
                                 .local_version = client_local_version,
                                 .local_read = client_local_read,
+                                .local_mapping = client_local_mapping,
                                 .local_gradients = client_local_gradients};
     status = session_new(&config, &sink, &io->session, error);
     if (status == LG_OK)

@@ -184,3 +184,8 @@ enum local_read client_local_read(void *context, uint32_t slot, uint32_t index, 
     const struct lg_client *client = context;
     return local_link_read(&client->io.shards[slot].local, index, into, version);
 }
+
+struct lg_mapping *client_local_mapping(void *context, uint32_t slot) {
+    const struct lg_client *client = context;
+    return client->io.shards[slot].local.mapping;
+}

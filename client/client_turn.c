@@ -97,6 +97,7 @@ static void settle_pull(struct lg_client *client) {
     client->io.pulling = false;
     pthread_mutex_lock(&client->mutex);
     client->shared.pull.outcome = outcome;
+    client->shared.pull.places = session_pull_places(client->io.session, &client->shared.pull.place_count);
     client->shared.pull.state = CALL_DONE;
     pthread_mutex_unlock(&client->mutex);
 }
@@ -192,30 +193,43 @@ static void look_for_trouble(struct lg_client *client, int64_t now_ns) {
 
 /* ---- wishes */
 
+/* False: it was refused, and the caller has been told. */
+static bool open_pull(struct lg_client *client, const struct pull_call *call, int64_t now_ns) {
+    struct client_io *io = &client->io;
+    struct lg_error error = {0};
+    enum lg_status status = call->to_places
+                                ? session_pull_open_places(io->session, call->target, call->in_place, now_ns, &error)
+                                : session_pull_open(io->session, call->target, now_ns, &error);
+    io->pulling = status == LG_OK;
+    if (status == LG_OK)
+        return true;
+    pthread_mutex_lock(&client->mutex);
+    client->shared.pull.outcome = error;
+    client->shared.pull.state = CALL_DONE;
+    pthread_mutex_unlock(&client->mutex);
+    return false;
+}
+
 static void take_pull(struct lg_client *client, int64_t now_ns) {
     struct client_io *io = &client->io;
     struct pull_call *pull = &client->shared.pull;
-    struct lg_error error = {0};
     pthread_mutex_lock(&client->mutex);
-    bool start = pull->state == CALL_STARTED, give_up = pull->give_up;
-    float *target = pull->target;
-    bool forget = pull->forget;
+    const struct pull_call call = *pull;
+    const bool start = call.state == CALL_STARTED;
     if (start)
         pull->state = CALL_RUNNING;
-    pull->give_up = false;
+    pull->give_up = pull->check = false;
     pull->forget = pull->forget && !start;
     pthread_mutex_unlock(&client->mutex);
-    if (start && forget)
+    if (start && call.forget)
         session_pull_forget(io->session);
-    if (start) {
+    if (start && !open_pull(client, &call, now_ns))
+        return;
+    if (call.check) {
         io->pulling = true;
-        enum lg_status status = session_pull_open(io->session, target, now_ns, &error);
-        if (status != LG_OK) { /* only a session that is over refuses: settled with the others */
-            settle_pull(client);
-            return;
-        }
+        session_pull_check(io->session, now_ns);
     }
-    if (give_up)
+    if (call.give_up)
         session_pull_cancel(io->session);
 }
 

@@ -69,6 +69,60 @@ LG_MUST_CHECK enum lg_status lg_pull(struct lg_client *client, float *parameters
 LG_MUST_CHECK enum lg_status lg_pull_start(struct lg_client *client, float *parameters, struct lg_error *error);
 LG_MUST_CHECK enum lg_status lg_pull_wait(struct lg_client *client, struct lg_error *error);
 
+/* ---- pulls for callers whose parameters lie elsewhere, on a GPU: who copies is the caller.
+ *
+ *     lg_pull_start_places(client, parameters, true, &error);
+ *     while (lg_pull_places(client, true, &places, &count, &error) == LG_OK && count > 0) {
+ *         for each of them: if (lg_place_begin(&places[i])) queue a copy of elements * sizeof(float) bytes
+ *         for each of them, when its copy is done: lg_place_end(&places[i])
+ *     }
+ *
+ * Everything else is as with lg_pull: it waits for what pulls wait for, and a push whose `computed_from` is
+ * `parameters` gets the base of what was copied. `parameters` stands for the caller's copy. Versions are remembered for
+ * it, so that only what has changed since the copy was whole is told, and values that come in messages lie in it. A
+ * buffer is used so or with lg_pull and lg_push.parameters; changing over costs a pull of everything. */
+
+/* Memory of a shard on this host, mapped by the client; this process may not write it. It stays mapped as long as
+ * somebody holds it: the client while it uses it itself, and until the next pull begins; the caller by hold and
+ * release, from any thread and also after the client is closed. Who registers it with a device holds it. */
+struct lg_mapping;
+const void *lg_mapping_memory(const struct lg_mapping *mapping, size_t *bytes); /* begins at a page */
+void lg_mapping_hold(struct lg_mapping *mapping);
+void lg_mapping_release(struct lg_mapping *mapping);
+/* The client uses it no more, since the connection was lost or the shard has opened the job anew: no place that is told
+ * from the next pull on lies in it. Time to unregister and release. */
+bool lg_mapping_gone(const struct lg_mapping *mapping);
+
+/* Values to be copied. All but `whole` is the library's to change. */
+struct lg_place {
+    const float *values; /* from here, */
+    uint64_t offset;     /* to this element of the flat array */
+    uint32_t elements;
+    bool whole;                 /* the copy was made and is to be relied on */
+    struct lg_mapping *mapping; /* what the values lie in, and a shard may change; NULL: in the pull's buffer */
+    /* opaque */
+    const void *guard;
+    uint64_t sequence, version;
+    uint32_t unit, slot, part;
+};
+/* Right before a copy is queued; false: the shard is changing the values, and a copy now would be in vain. */
+bool lg_place_begin(struct lg_place *place);
+/* Right after a copy is done, as its event says, and before anything uses it: true, and place->whole, when the values
+ * were not changed since lg_place_begin. Neither call touches the client: any thread, any number at once. The shorter
+ * the time in between, the more copies are whole. */
+bool lg_place_end(struct lg_place *place);
+
+/* Starts it. `in_place` false: for devices that had better not read shards' memory; the client copies what changed into
+ * `parameters` and tells it as places there. */
+LG_MUST_CHECK enum lg_status lg_pull_start_places(struct lg_client *client, float *parameters, bool in_place,
+                                                  struct lg_error *error);
+/* What is to be copied; *count 0: everything is there, and the pull is done. Every call but the first is made when the
+ * copies of the places told before are done: those not whole are told again, and values that shards went on changing
+ * come in a message after a few times. With `wait` false: LG_UNAVAILABLE where nothing is known yet. The places are
+ * the client's, and valid until the next call. After an error the pull is over. */
+LG_MUST_CHECK enum lg_status lg_pull_places(struct lg_client *client, bool wait, struct lg_place **places,
+                                            size_t *count, struct lg_error *error);
+
 /* The next pull brings everything: for buffers that were changed, or freed and allocated anew. */
 void lg_pull_forget(struct lg_client *client);
 

@@ -2,11 +2,8 @@
 
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -17,13 +14,10 @@ void local_link_init(struct local_link *link, const struct wire_unit *units, uin
 }
 
 void local_link_drop(struct local_link *link) {
-    if (link->head)
-        munmap((void *)(uintptr_t)link->head, (size_t)link->bytes);
+    mapping_leave(link->mapping);
     if (link->fd >= 0)
         close(link->fd);
-    free(link->offsets);
-    link->head = NULL;
-    link->offsets = NULL;
+    link->mapping = NULL;
     link->fd = -1;
     link->state = LOCAL_OFF;
 }
@@ -79,24 +73,10 @@ void local_link_ask(struct local_link *link, const char *name, const struct loca
 
 /* ---- the answer */
 
-/* The segment must be as large as it says, or reading it would be a SIGBUS; a sealed memfd stays so. */
 static bool map_segment(struct local_link *link, const struct local_welcome *welcome, int fd) {
-    struct stat about;
-    uint64_t end = local_data_offset(link->unit_count);
-    link->offsets = calloc(link->unit_count ? link->unit_count : 1, sizeof *link->offsets);
-    for (uint32_t i = 0; link->offsets && i < link->unit_count; i++) {
-        link->offsets[i] = end;
-        end += local_unit_bytes(link->units[i].elements);
-    }
-    if (!link->offsets || welcome->unit_count != link->unit_count || welcome->bytes != end || fstat(fd, &about) != 0 ||
-        (uint64_t)about.st_size < end)
-        return false;
-    void *memory = mmap(NULL, (size_t)end, PROT_READ, MAP_SHARED | MAP_POPULATE, fd, 0);
-    if (memory == MAP_FAILED)
-        return false;
-    link->head = memory;
-    link->bytes = end;
-    return local_segment_fits(link->head, link->unit_count, end);
+    if (welcome->unit_count == link->unit_count)
+        link->mapping = mapping_new(link->units, link->unit_count, welcome->bytes, fd);
+    return link->mapping != NULL;
 }
 
 static ssize_t receive_welcome(int fd, struct local_welcome *welcome, int *segment_fd) {
@@ -143,14 +123,14 @@ bool local_link_answer(struct local_link *link) {
 /* ---- reading */
 
 bool local_link_version(const struct local_link *link, uint64_t *version) {
-    if (link->state != LOCAL_UP || atomic_load_explicit(&link->head->readable, memory_order_acquire) == 0)
+    if (link->state != LOCAL_UP || atomic_load_explicit(&link->mapping->head->readable, memory_order_acquire) == 0)
         return false;
-    *version = atomic_load_explicit(&link->head->job_version, memory_order_acquire);
+    *version = atomic_load_explicit(&link->mapping->head->job_version, memory_order_acquire);
     return true;
 }
 
 enum local_read local_link_read(const struct local_link *link, uint32_t index, float *into, uint64_t *version) {
-    const char *data = (const char *)link->head + link->offsets[index];
-    return local_unit_read(&link->head->units[index], (const float *)(const void *)data, link->units[index].elements,
+    const struct lg_mapping *mapping = link->mapping;
+    return local_unit_read(mapping_unit(mapping, index), mapping_values(mapping, index), mapping->units[index].elements,
                            into, version);
 }

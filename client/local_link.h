@@ -4,9 +4,8 @@
 #ifndef LAGOON_CLIENT_LOCAL_LINK_H
 #define LAGOON_CLIENT_LOCAL_LINK_H
 
+#include "client/mapping.h"
 #include "common/status.h"
-#include "proto/local.h"
-#include "proto/wire.h"
 
 enum local_state { LOCAL_OFF, LOCAL_ASKED, LOCAL_UP };
 
@@ -15,15 +14,13 @@ struct local_link {
     int fd;                        /* asked: the socket; else -1 */
     const struct wire_unit *units; /* of the shard, ascending; borrowed */
     uint32_t unit_count;
-    const struct local_segment *head; /* up: the mapping */
-    uint64_t bytes;
-    uint64_t *offsets;                 /* up: [unit_count] of the units' values in the mapping */
+    struct lg_mapping *mapping;        /* up; held */
     char why[LOCAL_REASON_BYTES + 64]; /* it is off; "" never tried, or the shard is elsewhere */
 };
 
 void local_link_init(struct local_link *link, const struct wire_unit *units, uint32_t unit_count);
 void local_link_deinit(struct local_link *link);
-/* Off: the connection to the shard was lost, or something did not fit. */
+/* Off: the connection to the shard was lost, or something did not fit. Others may hold the mapping longer. */
 void local_link_drop(struct local_link *link);
 
 /* Asks the shard that listens at `name`, handing it `ring_fd` (stays the caller's). A name that is not known on this

@@ -11,6 +11,7 @@
 #include <stdatomic.h>
 
 #include "client/consistency.h"
+#include "client/mapping.h"
 #include "common/block.h"
 #include "common/codec.h"
 #include "proto/local.h"
@@ -60,6 +61,8 @@ struct session_sink {
     bool (*local_version)(void *context, uint32_t slot, uint64_t *version);
     /* Copies unit `index` of the slot's list (parts.h) out; see local_unit_read. */
     enum local_read (*local_read)(void *context, uint32_t slot, uint32_t index, float *into, uint64_t *version);
+    /* What the slot's units can be read in; borrowed. May be NULL, as the sink is: then nothing is told as places. */
+    struct lg_mapping *(*local_mapping)(void *context, uint32_t slot);
     /* True when the shard reads gradients that start at `data` in place: they take no credit. */
     bool (*local_gradients)(void *context, uint32_t slot, const float *data);
 };
@@ -123,6 +126,14 @@ LG_MUST_CHECK enum lg_status session_pull_open(struct session *session, float *p
 LG_MUST_CHECK enum lg_status session_pull_poll(struct session *session, struct lg_error *error);
 /* Gives the pull up: its target is not touched any more. */
 void session_pull_cancel(struct session *session);
+/* A pull for a caller that copies itself (lagoon.h). `parameters` stands for the caller's copy in all that is
+ * remembered of buffers, and takes what comes in messages; `in_place` false: what shards of this host have, too. */
+LG_MUST_CHECK enum lg_status session_pull_open_places(struct session *session, float *parameters, bool in_place,
+                                                      int64_t now_ns, struct lg_error *error);
+/* Once session_pull_poll says LG_OK: what is to be copied; the caller's until the check. 0: the pull is done. */
+struct lg_place *session_pull_places(struct session *session, uint32_t *count);
+/* The copies of the places are done, `whole` or not. session_pull_poll says when the rest is known. */
+void session_pull_check(struct session *session, int64_t now_ns);
 /* What is remembered about the contents of buffers is forgotten: the next pull brings every unit. For buffers that were
  * changed or freed; not during a pull, nor while a push fills one. */
 void session_pull_forget(struct session *session);

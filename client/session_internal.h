@@ -90,6 +90,7 @@ enum pull_part_state { PULL_PART_NEW, PULL_PART_SENT, PULL_PART_SETTLED };
 struct pull_part {
     uint64_t tag;
     enum pull_part_state state;
+    bool unread; /* the caller could not copy some of it whole: ask */
 };
 struct pull_slot {
     struct pull_part *parts; /* [parts_slot.pull_count] */
@@ -104,6 +105,7 @@ struct held {
     uint64_t *bases;     /* [shard_count] the shard's least version in the last fill that was completed; 0: none was */
     uint64_t used;       /* serial of the last fill */
     uint32_t fills;      /* under way: a pull, pushes with parameters */
+    bool places;         /* versions are those of a copy that the caller makes elsewhere */
 };
 
 enum slot_gate_state { SLOT_GATE_IDLE, SLOT_GATE_WANTED, SLOT_GATE_SENT };
@@ -136,13 +138,28 @@ struct session_gate {
     } * slots;                     /* [shard_count] */
 };
 
-enum pull_state { PULL_NONE, PULL_ACTIVE, PULL_DONE, PULL_FAILED };
+/* What a pull has found of a unit, for a caller that copies itself. */
+enum unit_news { UNIT_NEWS_NONE, UNIT_NEWS_IN_MAPPING, UNIT_NEWS_IN_BUFFER };
+
+/* The places of a pull. Made with the first such pull. */
+struct pull_places {
+    uint8_t *news;                /* [unit count] enum unit_news */
+    struct lg_place *places;      /* [unit count] */
+    struct lg_mapping **mappings; /* [shard_count] held: what units of the slot were found in */
+    uint32_t count;               /* of places */
+    uint32_t tries;               /* copies that the caller has made of the same pull */
+};
+
+/* PLACED: the caller copies. */
+enum pull_state { PULL_NONE, PULL_ACTIVE, PULL_PLACED, PULL_DONE, PULL_FAILED };
 struct pull {
     enum pull_state state;
     float *target;
     struct held *held;
     uint32_t unsettled; /* parts */
     struct pull_slot *slots;
+    bool to_places, in_place; /* the caller copies; also what can be read in place */
+    struct pull_places places;
     struct lg_error failure;
 };
 
@@ -239,6 +256,21 @@ void session_pull_lost(struct session *session, uint32_t slot);
 void session_pull_answer(struct session *session, uint32_t slot, const struct wire_message *message, int64_t now_ns);
 void session_pull_refused(struct session *session, uint32_t slot, const struct wire_error *refusal, int64_t now_ns);
 
+/* session_places.c: pulls for callers that copy themselves. `open` lets go of what the pull before held. */
+LG_MUST_CHECK enum lg_status session_places_open(struct session *session, struct lg_error *error);
+void session_places_deinit(struct session *session);
+/* Notes which units of a part have changed. False: that cannot be read in place; ask for the part. */
+bool session_places_find(struct session *session, uint32_t slot, const struct part *part);
+/* The unit's values have come into the buffer of `held`. */
+void session_places_came(struct session *session, const struct held *held, uint32_t unit);
+/* All that was noted becomes places; returns how many. */
+uint32_t session_places_tell(struct session *session);
+/* Takes note of what the caller has copied. `unread` is called for parts that are to be asked for. */
+void session_places_check(struct session *session,
+                          void (*unread)(struct session *session, uint32_t slot, uint32_t part));
+/* The pull is done: nothing is copied any more. */
+void session_places_close(struct session *session);
+
 /* session_codec.c: pushes in the job's codec, from buffers that are used again and again. */
 LG_MUST_CHECK enum lg_status session_codec_init(struct session *session, struct lg_error *error);
 void session_codec_deinit(struct session *session);
@@ -254,8 +286,8 @@ void session_encoded_settle(struct session *session, struct push *push, uint32_t
 /* session_values.c: what buffers contain. */
 LG_MUST_CHECK enum lg_status session_values_init(struct session *session, struct lg_error *error);
 void session_values_deinit(struct session *session);
-/* A fill of the buffer begins, and ends. */
-struct held *session_held_begin(struct session *session, const float *buffer);
+/* A fill of the buffer begins, and ends. `places`: of a copy elsewhere that it stands for. */
+struct held *session_held_begin(struct session *session, const float *buffer, bool places);
 void session_held_end(struct held *held);
 /* The buffer's entry, or NULL where it is not remembered. */
 const struct held *session_held_find(const struct session *session, const float *buffer);

@@ -25,10 +25,11 @@ void session_pull_deinit(struct session *session) {
     for (uint32_t i = 0; session->pull.slots && i < session->config.shard_count; i++)
         free(session->pull.slots[i].parts);
     free(session->pull.slots);
+    session_places_deinit(session);
 }
 
 void session_pull_forget(struct session *session) {
-    assert(session->pull.state != PULL_ACTIVE);
+    assert(session->pull.state != PULL_ACTIVE && session->pull.state != PULL_PLACED);
     for (size_t i = 0; i < SESSION_BUFFERS; i++)
         session_held_forget(session, &session->held[i]);
 }
@@ -57,12 +58,19 @@ static bool part_ask(struct session *session, uint32_t slot_index, uint32_t inde
 
 static void pull_settle(struct session *session, uint32_t slot_index, struct pull_part *part, uint64_t version);
 
+/* Copied out, or only looked at where the caller copies. */
+static bool part_read(struct session *session, uint32_t slot_index, const struct part *part) {
+    struct pull *pull = &session->pull;
+    if (pull->to_places && pull->in_place)
+        return session_places_find(session, slot_index, part);
+    return session_values_read(session, pull->held, pull->target, slot_index, part);
+}
+
 /* In place where that is possible: true when no more is to be asked for now. A pull brings what earlier pushes did, so
  * those on their way are waited for; messages would queue up behind them by themselves. */
 static bool parts_read(struct session *session, uint32_t slot_index) {
     const struct parts_slot *plan = &session->parts.slots[slot_index];
     struct pull_slot *state = &session->pull.slots[slot_index];
-    struct pull *pull = &session->pull;
     uint64_t version;
     if (!session_values_local(session, slot_index, NULL))
         return false;
@@ -72,8 +80,8 @@ static bool parts_read(struct session *session, uint32_t slot_index) {
         struct pull_part *part = &state->parts[state->next];
         if (part->state != PULL_PART_NEW)
             continue;
-        if (!session_values_local(session, slot_index, &version) ||
-            !session_values_read(session, pull->held, pull->target, slot_index, &plan->pull[state->next]))
+        if (part->unread || !session_values_local(session, slot_index, &version) ||
+            !part_read(session, slot_index, &plan->pull[state->next]))
             return false;
         session_settled(session, slot_index);
         pull_settle(session, slot_index, part, version);
@@ -126,7 +134,16 @@ static void pull_finish(struct session *session) {
             session_held_settle(session, session->pull.held, i, session->pull.slots[i].least_version);
     }
     session_held_end(session->pull.held);
+    session_places_close(session);
     session->pull.state = PULL_DONE;
+}
+
+/* Nothing more is to come for now. */
+static void pull_collected(struct session *session) {
+    if (session->pull.to_places && session_places_tell(session) > 0)
+        session->pull.state = PULL_PLACED;
+    else
+        pull_finish(session);
 }
 
 static void pull_settle(struct session *session, uint32_t slot_index, struct pull_part *part, uint64_t version) {
@@ -135,7 +152,7 @@ static void pull_settle(struct session *session, uint32_t slot_index, struct pul
     if (version < slot->least_version)
         slot->least_version = version;
     if (--session->pull.unsettled == 0)
-        pull_finish(session);
+        pull_collected(session);
 }
 
 void session_pull_answer(struct session *session, uint32_t slot_index, const struct wire_message *message,
@@ -156,7 +173,8 @@ void session_pull_answer(struct session *session, uint32_t slot_index, const str
     pull_settle(session, slot_index, state, reply->version);
 }
 
-/* No answer is awaited any more; replies that still come find no part that waits for them. */
+/* No answer is awaited any more, and mappings stay until the next pull: the caller may be copying. Replies that still
+ * come find no part that waits for them. */
 static void pull_give_up(struct session *session) {
     for (uint32_t i = 0; i < session->config.shard_count; i++)
         for (uint32_t at = 0; at < session->parts.slots[i].pull_count; at++)
@@ -191,13 +209,17 @@ void session_pull_refused(struct session *session, uint32_t slot_index, const st
 
 /* ---- for the caller */
 
-enum lg_status session_pull_open(struct session *session, float *parameters, int64_t now_ns, struct lg_error *error) {
-    struct pull *pull = &session->pull;
+static enum lg_status pull_check_idle(const struct session *session, struct lg_error *error) {
     if (session_status(session, error) != LG_OK)
         return session->end.status;
-    if (pull->state == PULL_ACTIVE)
+    if (session->pull.state == PULL_ACTIVE || session->pull.state == PULL_PLACED)
         return lg_fail(error, LG_INVALID, "a pull is under way: wait for it before the next one");
-    pull->held = session_held_begin(session, parameters);
+    return LG_OK;
+}
+
+static void pull_begin(struct session *session, float *parameters, int64_t now_ns) {
+    struct pull *pull = &session->pull;
+    pull->held = session_held_begin(session, parameters, pull->to_places);
     pull->target = parameters;
     pull->unsettled = 0;
     pull->state = PULL_ACTIVE;
@@ -210,7 +232,56 @@ enum lg_status session_pull_open(struct session *session, float *parameters, int
     }
     session_gate_pull(session);
     session_pump_all(session, now_ns);
+}
+
+enum lg_status session_pull_open(struct session *session, float *parameters, int64_t now_ns, struct lg_error *error) {
+    enum lg_status status = pull_check_idle(session, error);
+    if (status != LG_OK)
+        return status;
+    session_places_close(session);
+    session->pull.to_places = false;
+    pull_begin(session, parameters, now_ns);
     return LG_OK;
+}
+
+enum lg_status session_pull_open_places(struct session *session, float *parameters, bool in_place, int64_t now_ns,
+                                        struct lg_error *error) {
+    enum lg_status status = pull_check_idle(session, error);
+    if (status == LG_OK)
+        status = session_places_open(session, error);
+    if (status != LG_OK)
+        return status;
+    session->pull.to_places = true;
+    session->pull.in_place = in_place;
+    pull_begin(session, parameters, now_ns);
+    return LG_OK;
+}
+
+struct lg_place *session_pull_places(struct session *session, uint32_t *count) {
+    *count = session->pull.state == PULL_PLACED ? session->pull.places.count : 0;
+    return session->pull.places.places;
+}
+
+static void part_unread(struct session *session, uint32_t slot_index, uint32_t index) {
+    struct pull_slot *slot = &session->pull.slots[slot_index];
+    struct pull_part *part = &slot->parts[index];
+    session->pull.unsettled += part->state == PULL_PART_SETTLED;
+    part->state = PULL_PART_NEW;
+    part->unread = true;
+    if (index < slot->next)
+        slot->next = index;
+}
+
+void session_pull_check(struct session *session, int64_t now_ns) {
+    struct pull *pull = &session->pull;
+    if (pull->state != PULL_PLACED)
+        return; /* the session is over */
+    session_places_check(session, part_unread);
+    pull->state = PULL_ACTIVE;
+    if (pull->unsettled == 0)
+        pull_collected(session);
+    else
+        session_pump_all(session, now_ns);
 }
 
 enum lg_status session_pull_poll(struct session *session, struct lg_error *error) {
@@ -220,6 +291,7 @@ enum lg_status session_pull_poll(struct session *session, struct lg_error *error
     switch (pull->state) {
     case PULL_ACTIVE:
         return LG_UNAVAILABLE;
+    case PULL_PLACED:
     case PULL_DONE:
         return LG_OK;
     case PULL_FAILED:
@@ -233,7 +305,7 @@ enum lg_status session_pull_poll(struct session *session, struct lg_error *error
 }
 
 void session_pull_cancel(struct session *session) {
-    if (session->pull.state != PULL_ACTIVE)
+    if (session->pull.state != PULL_ACTIVE && session->pull.state != PULL_PLACED)
         return;
     pull_give_up(session);
     lg_fail(&session->pull.failure, LG_CANCELLED, "the pull was given up");

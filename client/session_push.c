@@ -412,7 +412,7 @@ static void push_begin(struct session *session, struct push *push, const struct 
         slot->least_version = UINT64_MAX;
         push->unsettled += count;
     }
-    push->held = spec->parameters ? session_held_begin(session, spec->parameters) : NULL;
+    push->held = spec->parameters ? session_held_begin(session, spec->parameters, false) : NULL;
 }
 
 enum lg_status session_push_open(struct session *session, const struct session_push *spec, int64_t now_ns,

@@ -72,8 +72,12 @@ static struct held *held_of(struct session *session, const float *buffer) {
 }
 _Static_assert(SESSION_BUFFERS > SESSION_PUSHES + 1, "one is left that nobody fills");
 
-struct held *session_held_begin(struct session *session, const float *buffer) {
+/* A copy elsewhere and the buffer itself do not have the same values. */
+struct held *session_held_begin(struct session *session, const float *buffer, bool places) {
     struct held *held = held_of(session, buffer);
+    if (held->places != places)
+        session_held_forget(session, held);
+    held->places = places;
     held->used = ++session->serial;
     held->fills++;
     return held;
@@ -190,7 +194,7 @@ static bool values_copy(const struct session *session, float *values, uint64_t *
 }
 
 /* Units of the mirror that the buffer does not hold. */
-static void mirror_copy(const struct session *session, struct held *held, float *target, const struct wire_unit *units,
+static void mirror_copy(struct session *session, struct held *held, float *target, const struct wire_unit *units,
                         uint32_t count) {
     for (uint32_t i = 0; i < count; i++) {
         const uint32_t unit = units[i].unit;
@@ -199,6 +203,7 @@ static void mirror_copy(const struct session *session, struct held *held, float 
             continue;
         memcpy(target + offset, session->mirror + offset, units[i].elements * sizeof *target);
         held->versions[unit] = session->mirror_versions[unit];
+        session_places_came(session, held, unit);
     }
 }
 
@@ -212,6 +217,8 @@ bool session_values_take(struct session *session, struct held *held, float *targ
         versions[units[i].unit] = 0;
     if (whole && session->mirror)
         mirror_copy(session, held, target, units, part->unit_count);
+    for (size_t i = 0; whole && !session->mirror && i < message->unit_count; i++)
+        session_places_came(session, held, message->units[i].unit);
     return whole;
 }
 
@@ -235,8 +242,10 @@ bool session_values_read(struct session *session, struct held *held, float *targ
             held->versions[unit] = 0; /* `into` may hold some of it */
             return false;
         }
-        if (read == LOCAL_READ_DONE)
-            session->slots[slot].read_bytes += session->parts.slots[slot].units[i].elements * sizeof(float);
+        if (read == LOCAL_READ_UNCHANGED)
+            continue;
+        session->slots[slot].read_bytes += session->parts.slots[slot].units[i].elements * sizeof(float);
+        session_places_came(session, held, unit);
     }
     return true;
 }

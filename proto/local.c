@@ -63,18 +63,33 @@ static uint64_t sequence_settled(const struct local_unit *unit) {
     return sequence;
 }
 
+bool local_unit_copy_begin(const struct local_unit *unit, uint64_t *sequence, uint64_t *version) {
+    *sequence = sequence_settled(unit);
+    *version = atomic_load_explicit(&unit->version, memory_order_relaxed);
+    return (*sequence & 1) == 0;
+}
+
+bool local_unit_copy_same(const struct local_unit *unit, uint64_t sequence) {
+    atomic_thread_fence(memory_order_acquire);
+    return atomic_load_explicit(&unit->sequence, memory_order_relaxed) == sequence;
+}
+
+bool local_unit_is_at(const struct local_unit *unit, uint64_t version) {
+    uint64_t sequence = atomic_load_explicit(&unit->sequence, memory_order_acquire);
+    uint64_t found = atomic_load_explicit(&unit->version, memory_order_relaxed);
+    return (sequence & 1) == 0 && found == version && found != 0 && local_unit_copy_same(unit, sequence);
+}
+
 enum local_read local_unit_read(const struct local_unit *unit, const float *data, uint32_t elements, float *into,
                                 uint64_t *version) {
     for (int i = 0; i < LOCAL_TRIES; i++) {
-        uint64_t before = sequence_settled(unit);
-        if (before & 1)
+        uint64_t before, found;
+        if (!local_unit_copy_begin(unit, &before, &found))
             return LOCAL_READ_BUSY;
-        uint64_t found = atomic_load_explicit(&unit->version, memory_order_relaxed);
         bool copy = found == 0 || found != *version;
         if (copy)
             memcpy(into, data, elements * sizeof *into);
-        atomic_thread_fence(memory_order_acquire);
-        if (atomic_load_explicit(&unit->sequence, memory_order_relaxed) != before)
+        if (!local_unit_copy_same(unit, before))
             continue;
         *version = found;
         return copy ? LOCAL_READ_DONE : LOCAL_READ_UNCHANGED;

@@ -68,6 +68,23 @@ enum { LOCAL_TRIES = 3 };
 enum local_read local_unit_read(const struct local_unit *unit, const float *data, uint32_t elements, float *into,
                                 uint64_t *version);
 
+/* The same for callers that copy by other means, a GPU's DMA for one. `begin` waits a moment where the unit is being
+ * changed, as a read does; false: it still is. Values copied after that are *version's if `same` says so once the copy
+ * is done.
+ *
+ * Why this is right where not this processor but a device reads the values. Before: the acquire load of the sequence
+ * comes before every later store of this thread, so before the one that tells the device to begin; and what the shard
+ * wrote before it published that sequence is in the coherent memory that the device reads (its reads of host memory
+ * look into the caches, as CUDA's of page-locked memory do). After: a device reports the end of a copy when all it
+ * asked for has come, and the host sees that report before it calls `same`. Where any value copied was of a later
+ * change, the odd sequence of that change was visible before the value was (local_unit_begin), so the load in `same`
+ * finds it, or a later one; the fence keeps that load from being done ahead of the look at the report. So nothing may
+ * use the values before `same`: a kernel that does is queued after it. */
+bool local_unit_copy_begin(const struct local_unit *unit, uint64_t *sequence, uint64_t *version);
+bool local_unit_copy_same(const struct local_unit *unit, uint64_t sequence);
+/* The unit is at `version` now and is not being changed: there is nothing to copy for who holds that. 0: never. */
+bool local_unit_is_at(const struct local_unit *unit, uint64_t version);
+
 /* ---- the handover: one packet each way over a SOCK_SEQPACKET socket in the abstract namespace */
 
 /* Comes with one file descriptor: the session's gradient memory, a memfd sealed against shrinking. */

@@ -95,6 +95,25 @@ static void command(struct fake_cluster *cluster, unsigned shard, const struct w
     shard_receive(cluster->shards[shard], &(struct shard_input){.route = SHARD_ROUTE_CONTROL, .message = message});
 }
 
+static void open_job(struct fake_cluster *cluster, unsigned index, uint64_t epoch) {
+    struct wire_message open = {.kind = WIRE_JOB_OPEN,
+                                .request = 1,
+                                .job_open = {.job = FAKE_JOB,
+                                             .name = "fake",
+                                             .shard = index,
+                                             .slot = index,
+                                             .epoch = epoch,
+                                             .map_version = MAP,
+                                             .train_samples = 1000,
+                                             .spec = cluster->spec,
+                                             .spec_count = cluster->spec_count},
+                                .tensors = tensors,
+                                .tensor_count = sizeof tensors / sizeof *tensors,
+                                .placement = placement,
+                                .placement_count = FAKE_UNITS};
+    command(cluster, index, &open);
+}
+
 static void open_shard(struct fake_cluster *cluster, unsigned index) {
     struct shard_config config = {.index = index,
                                   .credit_bytes = 64 << 20,
@@ -107,22 +126,21 @@ static void open_shard(struct fake_cluster *cluster, unsigned index) {
     struct shard_sink sink = {.context = cluster, .send = shard_says};
     struct lg_error error = {0};
     ck_assert_msg(shard_new(&config, &sink, &cluster->shards[index], &error) == LG_OK, "%s", error.message);
-    struct wire_message open = {.kind = WIRE_JOB_OPEN,
+    open_job(cluster, index, EPOCH);
+}
+
+static void open_session(struct fake_cluster *cluster, uint32_t shard, const struct fake_session *session,
+                         bool may_push) {
+    struct wire_message open = {.kind = WIRE_SESSION_OPEN,
                                 .request = 1,
-                                .job_open = {.job = FAKE_JOB,
-                                             .name = "fake",
-                                             .shard = index,
-                                             .slot = index,
-                                             .epoch = EPOCH,
-                                             .map_version = MAP,
-                                             .train_samples = 1000,
-                                             .spec = cluster->spec,
-                                             .spec_count = cluster->spec_count},
-                                .tensors = tensors,
-                                .tensor_count = sizeof tensors / sizeof *tensors,
-                                .placement = placement,
-                                .placement_count = FAKE_UNITS};
-    command(cluster, index, &open);
+                                .session_open = {.job = FAKE_JOB,
+                                                 .shard = shard,
+                                                 .session = session->id,
+                                                 .incarnation = 1,
+                                                 .token = session->token,
+                                                 .may_push = may_push,
+                                                 .may_initialise = true}};
+    command(cluster, shard, &open);
 }
 
 /* ---- sockets */
@@ -180,16 +198,7 @@ static void take_join(struct fake_cluster *cluster, uint64_t route, const struct
     struct wire_shard_address addresses[FAKE_SHARDS];
     for (uint32_t i = 0; i < FAKE_SHARDS; i++) {
         addresses[i] = (struct wire_shard_address){i, cluster->data[i].endpoint};
-        struct wire_message open = {.kind = WIRE_SESSION_OPEN,
-                                    .request = 1,
-                                    .session_open = {.job = FAKE_JOB,
-                                                     .shard = i,
-                                                     .session = session->id,
-                                                     .incarnation = 1,
-                                                     .token = session->token,
-                                                     .may_push = message->join.role != WIRE_ROLE_OBSERVER,
-                                                     .may_initialise = true}};
-        command(cluster, i, &open);
+        open_session(cluster, i, session, message->join.role != WIRE_ROLE_OBSERVER);
     }
     reply.join_reply = (struct wire_join_reply){.status = LG_OK,
                                                 .job = FAKE_JOB,
@@ -521,6 +530,16 @@ void fake_break_off(struct fake_cluster *cluster, uint32_t number) {
     pthread_mutex_lock(&cluster->mutex);
     const struct shard_job *job = shard_find_job(cluster->shards[placement[number]], FAKE_JOB);
     local_unit_begin(job->units[job->local[number] - 1].shared);
+    pthread_mutex_unlock(&cluster->mutex);
+}
+
+void fake_reopen(struct fake_cluster *cluster, unsigned shard) {
+    struct wire_message close = {.kind = WIRE_JOB_CLOSE, .request = 1, .job_close = {.job = FAKE_JOB, .shard = shard}};
+    pthread_mutex_lock(&cluster->mutex);
+    command(cluster, shard, &close);
+    open_job(cluster, shard, EPOCH + 1);
+    for (unsigned i = 0; i < cluster->session_count; i++)
+        open_session(cluster, shard, &cluster->sessions[i], true);
     pthread_mutex_unlock(&cluster->mutex);
 }
 

@@ -54,6 +54,8 @@ void fake_close_sessions(struct fake_cluster *cluster, const char *reason);
 
 /* Makes a unit look as if its shard had been killed in the middle of changing it. */
 void fake_break_off(struct fake_cluster *cluster, uint32_t unit);
+/* Closes the job on the shard and opens it again, in new memory and without values; sessions are known there again. */
+void fake_reopen(struct fake_cluster *cluster, unsigned shard);
 /* First value of a unit as the shards hold it. */
 float fake_value(struct fake_cluster *cluster, uint32_t unit);
 /* Pushes that were applied as a whole, and samples, on a shard. */
