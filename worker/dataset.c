@@ -48,7 +48,7 @@ static const struct option kind_options[] = {
      .type = OPTION_STRING,
      .offset = offsetof(struct kind_option, kind),
      .fallback = "glyphs",
-     .help = "where samples come from: glyphs, mixture, idx, libsvm, csv or text"},
+     .help = "where samples come from: glyphs, mixture, idx, libsvm, csv, text, tokens or drawn-tokens"},
 };
 const struct option_table dataset_option_table = {
     .name = "dataset",

@@ -38,6 +38,17 @@ static struct dataset *open_example(const struct dataset_kind *kind, int variant
                                scratch_text("t", variant ? "to be or not to bE, that is the question"
                                                          : "to be or not to be, that is the question"),
                                "context", "3", "validation", "0.25"));
+    if (strcmp(kind->name, "tokens") == 0) {
+        static unsigned char ids[2 * 40];
+        for (size_t i = 0; i < 40; i++)
+            ids[2 * i] = (unsigned char)(i * 7 % 19);
+        ids[0] = (unsigned char)(ids[0] + variant);
+        return open_fine(PAIRS("kind", "tokens", "train", scratch_write("t", ids, sizeof ids), "vocabulary", "20",
+                               "context", "3", "validation", "0.25"));
+    }
+    if (strcmp(kind->name, "drawn-tokens") == 0)
+        return open_fine(PAIRS("kind", "drawn-tokens", "train_samples", "12", "test_samples", "4", "context", "9",
+                               "vocabulary", "50", "seed", variant ? "2" : "1"));
     ck_abort_msg("dataset \"%s\" has no example in this test", kind->name);
 }
 

@@ -10,7 +10,8 @@ START_TEST(finds_kinds_and_suggests) {
     ck_assert_int_eq(dataset_kind_find("libsvm", &kind, &error), LG_OK);
     ck_assert_str_eq(kind->name, "libsvm");
     ck_assert_int_eq(dataset_kind_find("glyph", &kind, &error), LG_NOT_FOUND);
-    ck_assert_ptr_nonnull(strstr(error.message, "valid kinds: glyphs, mixture, idx, libsvm, csv, text"));
+    ck_assert_ptr_nonnull(
+        strstr(error.message, "valid kinds: glyphs, mixture, idx, libsvm, csv, text, tokens, drawn-tokens"));
     ck_assert_ptr_nonnull(strstr(error.message, "did you mean \"glyphs\"?"));
     expect_refused(PAIRS("kind", "mnist"), LG_NOT_FOUND, PAIRS("unknown dataset kind \"mnist\""));
 }
