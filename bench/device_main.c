@@ -15,8 +15,8 @@
 #include "worker/model.h"
 
 struct settings {
-    char device[OPTION_TEXT_BYTES], gpt[OPTION_TEXT_BYTES];
-    int64_t threads, batch, context;
+    char device[OPTION_TEXT_BYTES], ops[OPTION_TEXT_BYTES], gpt[OPTION_TEXT_BYTES];
+    int64_t threads, batch, context, vocabulary, layers, width, heads;
     double seconds;
 };
 
@@ -26,9 +26,14 @@ static const struct option options[] = {
     ENTRY(device, OPTION_STRING, "auto", .help = "auto, cpu or cuda:N, as in worker.yaml"),
     ENTRY(threads, OPTION_INT, "0", .least = 0, .most = 256, .help = "threads that compute; 0 takes all cores"),
     ENTRY(seconds, OPTION_FLOAT, "0.3", .least = 0.01, .most = 60, .help = "for each line"),
-    ENTRY(gpt, OPTION_CHOICE, "no", .choices = "no|yes", .help = "a GPT of GPT-2-small's shape too"),
+    ENTRY(ops, OPTION_CHOICE, "yes", .choices = "no|yes", .help = "single ops and copies, before the models"),
+    ENTRY(gpt, OPTION_CHOICE, "no", .choices = "no|yes|only", .help = "a GPT too, of GPT-2-small's shape, or alone"),
     ENTRY(batch, OPTION_INT, "8", .least = 1, .most = 1024, .help = "sequences in a step of gpt"),
     ENTRY(context, OPTION_INT, "1024", .least = 1, .most = 65536, .help = "tokens in a sequence of gpt"),
+    ENTRY(vocabulary, OPTION_INT, "50304", .least = 2, .most = 65536, .help = "tokens that gpt knows"),
+    ENTRY(layers, OPTION_INT, "12", .least = 1, .most = 256, .help = "transformer blocks of gpt"),
+    ENTRY(width, OPTION_INT, "768", .least = 1, .most = 65536, .help = "width of gpt"),
+    ENTRY(heads, OPTION_INT, "12", .least = 1, .most = 1024, .help = "attention heads of gpt"),
 };
 #undef ENTRY
 
@@ -226,8 +231,10 @@ static enum lg_status bench_model(struct bench *t, const struct subject *subject
            subject->info.context ? "tokens" : "samples");
     if (subject->info.context)
         printf("%-34s %15s %12.1f GFLOP/s\n", "  arithmetic of the model", "",
-               tokens * (6 * (double)t->model->elements + 12.0 * 12 * WIDTH * (double)subject->info.context) / seconds /
-                   1e9);
+               tokens *
+                   (6 * (double)t->model->elements +
+                    12.0 * (double)(t->settings.layers * t->settings.width) * (double)subject->info.context) /
+                   seconds / 1e9);
     fflush(stdout);
 out:
     free(memory);
@@ -241,18 +248,25 @@ out:
 static enum lg_status bench_models(struct bench *t, struct lg_error *error) {
     const struct dataset_info images = {
         .form = DATASET_DENSE, .width = 784, .channels = 1, .height = 28, .image_width = 28, .classes = CLASSES};
+    const struct settings *o = &t->settings;
+    char name[64], layers[24], width[24], heads[24];
+    snprintf(name, sizeof name, "gpt %lld x %lld, batch %lld x %lld", (long long)o->layers, (long long)o->width,
+             (long long)o->batch, (long long)o->context);
+    snprintf(layers, sizeof layers, "%lld", (long long)o->layers);
+    snprintf(width, sizeof width, "%lld", (long long)o->width);
+    snprintf(heads, sizeof heads, "%lld", (long long)o->heads);
     const struct subject subjects[] = {
         {"mlp 784-256-128-10, batch 256", "mlp", 256, images, {{0}}},
         {"cnn 28 x 28, batch 256", "cnn", 256, images, {{0}}},
-        {"gpt 12 x 768, GPT-2 small",
+        {name,
          "gpt",
-         (uint32_t)t->settings.batch,
-         {.form = DATASET_TOKENS, .classes = 50304, .context = (uint32_t)t->settings.context},
-         {{"layers", "12"}, {"width", "768"}, {"heads", "12"}}},
+         (uint32_t)o->batch,
+         {.form = DATASET_TOKENS, .classes = (uint32_t)o->vocabulary, .context = (uint32_t)o->context},
+         {{"layers", layers}, {"width", width}, {"heads", heads}}},
     };
-    size_t count = strcmp(t->settings.gpt, "yes") == 0 ? 3 : 2;
+    size_t first = strcmp(o->gpt, "only") == 0 ? 2 : 0, count = strcmp(o->gpt, "no") == 0 ? 2 : 3;
     enum lg_status status = LG_OK;
-    for (size_t i = 0; i < count && status == LG_OK; i++)
+    for (size_t i = first; i < count && status == LG_OK; i++)
         status = bench_model(t, &subjects[i], error);
     return status;
 }
@@ -306,7 +320,7 @@ int main(int argc, char **argv) {
         status = option_apply(&table, "", config, &bench.settings, &error);
     if (status == LG_OK)
         status = bench_open(&bench, &error);
-    if (status == LG_OK)
+    if (status == LG_OK && strcmp(bench.settings.ops, "yes") == 0)
         status = bench_ops(&bench, &error);
     if (status == LG_OK)
         status = bench_models(&bench, &error);
