@@ -249,12 +249,12 @@ static enum lg_status bench_models(struct bench *t, struct lg_error *error) {
     const struct dataset_info images = {
         .form = DATASET_DENSE, .width = 784, .channels = 1, .height = 28, .image_width = 28, .classes = CLASSES};
     const struct settings *o = &t->settings;
-    char name[64], layers[24], width[24], heads[24];
+    char name[64], layers[24], width[24], head_count[24];
     snprintf(name, sizeof name, "gpt %lld x %lld, batch %lld x %lld", (long long)o->layers, (long long)o->width,
              (long long)o->batch, (long long)o->context);
     snprintf(layers, sizeof layers, "%lld", (long long)o->layers);
     snprintf(width, sizeof width, "%lld", (long long)o->width);
-    snprintf(heads, sizeof heads, "%lld", (long long)o->heads);
+    snprintf(head_count, sizeof head_count, "%lld", (long long)o->heads);
     const struct subject subjects[] = {
         {"mlp 784-256-128-10, batch 256", "mlp", 256, images, {{0}}},
         {"cnn 28 x 28, batch 256", "cnn", 256, images, {{0}}},
@@ -262,7 +262,7 @@ static enum lg_status bench_models(struct bench *t, struct lg_error *error) {
          "gpt",
          (uint32_t)o->batch,
          {.form = DATASET_TOKENS, .classes = (uint32_t)o->vocabulary, .context = (uint32_t)o->context},
-         {{"layers", layers}, {"width", width}, {"heads", heads}}},
+         {{"layers", layers}, {"width", width}, {"heads", head_count}}},
     };
     size_t first = strcmp(o->gpt, "only") == 0 ? 2 : 0, count = strcmp(o->gpt, "no") == 0 ? 2 : 3;
     enum lg_status status = LG_OK;
