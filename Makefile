@@ -373,7 +373,8 @@ ifneq ($(CUDA_BACKEND),)
 	$(Q)install -D -m 755 -t $(INSTALLED)/lib/lagoon $(CUDA_BACKEND)
 endif
 	$(Q)install -m 644 client/lagoon.h $(INSTALLED)/include/lagoon
-	$(Q)install -m 644 common/status.h common/status.def common/tensor.h $(INSTALLED)/include/lagoon/common
+	$(Q)install -m 644 common/status.h common/status.def common/tensor.h common/block.h \
+	    common/codec.h common/isa.h $(INSTALLED)/include/lagoon/common
 	$(Q)sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' scripts/lagoon.pc.in \
 	    > $(INSTALLED)/lib/pkgconfig/lagoon.pc
 	$(Q)[ ! -d configs ] || cp -R configs $(INSTALLED)/share/lagoon/

@@ -138,6 +138,7 @@ static void client_free(struct lg_client *client) {
         free(client->shared.pushes[i].cuts);
     }
     client_ring_free(client);
+    client_encoding_deinit(client);
     free(client->own_tensors);
     free(client->tensors);
     config_free(client->spec);

@@ -176,7 +176,8 @@ static bool push_over(const struct lg_client *client) {
     return push_oldest(client)->state == CALL_DONE;
 }
 
-static enum lg_status check_push(const struct lg_client *client, const struct lg_push *push, struct lg_error *error) {
+static enum lg_status check_push(const struct lg_client *client, const struct lg_push *push, const float *gradients,
+                                 struct lg_error *error) {
     if (client->options.role == LG_ROLE_OBSERVER)
         return lg_fail(error, LG_DENIED, "observers only pull");
     if (client->options.role == LG_ROLE_INITIALISER && !push->initial)
@@ -186,7 +187,7 @@ static enum lg_status check_push(const struct lg_client *client, const struct lg
     if (push->lease != 0 && !push->initial && push->first >= push->end)
         return lg_fail(error, LG_INVALID, "a push of the samples from %llu to %llu, which are none",
                        (unsigned long long)push->first, (unsigned long long)push->end);
-    return LG_OK;
+    return client_encoding_check(client, push, gradients, error);
 }
 
 static void push_fill(struct lg_client *client, struct push_call *call, const struct lg_push *push,
@@ -208,6 +209,7 @@ static void push_fill(struct lg_client *client, struct push_call *call, const st
                                        .covers = &call->cover,
                                        .cover_count = 1,
                                        .gradients = gradients,
+                                       .encoded = push->encoded,
                                        .computed_from = push->computed_from,
                                        .parameters = push->parameters};
     call->order = ++client->push_order;
@@ -215,6 +217,7 @@ static void push_fill(struct lg_client *client, struct push_call *call, const st
     memset(call->ready, 0, client->tensor_count * sizeof *call->ready);
     call->range_count = call->ranges_taken = 0;
     call->untold_bytes = 0;
+    call->spoilt.status = LG_OK;
     call->state = CALL_STARTED;
 }
 
@@ -230,7 +233,7 @@ static void push_looks_ahead(struct lg_client *client, const struct lg_push *pus
 enum lg_status lg_push_start(struct lg_client *client, const struct lg_push *push, const float *gradients,
                              struct lg_error *error) {
     struct push_call *call = NULL;
-    enum lg_status status = check_push(client, push, error);
+    enum lg_status status = check_push(client, push, gradients, error);
     if (status != LG_OK)
         return status;
     pthread_mutex_lock(&client->mutex);
@@ -285,13 +288,27 @@ static bool push_mark(struct lg_client *client, size_t first_tensor, size_t coun
     return tell;
 }
 
+/* With the mutex held, which is let go of meanwhile. True where tensors of the open push may be marked. */
+static bool push_look(struct lg_client *client, size_t first_tensor, size_t count) {
+    struct push_call *push = push_newest(client);
+    if (!push || !push->spec.encoded || push->unready == 0)
+        return true;
+    pthread_mutex_unlock(&client->mutex);
+    if (push->spoilt.status == LG_OK)
+        push->spoilt.status = client_encoding_look(client, push->spec.encoded, first_tensor, count, &push->spoilt);
+    pthread_mutex_lock(&client->mutex);
+    return push->spoilt.status == LG_OK;
+}
+
 void lg_push_ready(struct lg_client *client, size_t first_tensor, size_t count) {
     pthread_mutex_lock(&client->mutex);
-    bool tell = push_mark(client, first_tensor, count);
-    if (tell && client->encodes)
+    const struct push_call *push = push_newest(client);
+    const bool encodes = client->encodes && push && !push->spec.encoded;
+    bool tell = push_look(client, first_tensor, count) && push_mark(client, first_tensor, count);
+    if (tell && encodes)
         client_delegate(client); /* encoding takes time, which the caller has better use for */
     pthread_mutex_unlock(&client->mutex);
-    if (tell && !client->encodes)
+    if (tell && !encodes)
         client_nudge(client);
 }
 
@@ -323,13 +340,15 @@ enum lg_status lg_push_wait(struct lg_client *client, struct lg_push_result *res
     struct push_call *push = (struct push_call *)push_oldest(client);
     if (!push)
         status = lg_fail(error, LG_INVALID, "no push was started");
-    else if (push->unready > 0 && push->state != CALL_DONE)
+    else if (push->unready > 0 && push->state != CALL_DONE && push->spoilt.status == LG_OK)
         status = lg_fail(error, LG_INVALID, "%zu tensors of the push are not marked ready", push->unready);
     if (status != LG_OK)
         goto out;
     client->shared.activity = "pushing";
-    struct lg_error detail = {0};
-    status = client_wait(client, push_over, &client->shared.shard_answers, "pushing gradients", &detail);
+    struct lg_error detail = push->spoilt;
+    status = detail.status != LG_OK
+                 ? detail.status
+                 : client_wait(client, push_over, &client->shared.shard_answers, "pushing gradients", &detail);
     if (status != LG_OK)
         push_give_up(client, detail.message);
     else {
@@ -350,7 +369,11 @@ out:
 
 enum lg_status lg_push(struct lg_client *client, const struct lg_push *push, const float *gradients,
                        struct lg_push_result *result, struct lg_error *error) {
-    enum lg_status status = lg_push_start(client, push, gradients, error);
+    enum lg_status status = check_push(client, push, gradients, error);
+    if (status == LG_OK && push->encoded)
+        status = client_encoding_look(client, push->encoded, 0, client->tensor_count, error);
+    if (status == LG_OK)
+        status = lg_push_start(client, push, gradients, error);
     if (status != LG_OK)
         return status;
     pthread_mutex_lock(&client->mutex);

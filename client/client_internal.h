@@ -68,6 +68,8 @@ struct push_call {
     struct session_push_result result; /* its cuts point to `cuts` */
     uint64_t *cuts;                    /* [CLIENT_CUTS_MAX] */
     struct lg_error outcome;
+    struct lg_error
+        spoilt;      /* why the units that the caller has encoded do not go; LG_OK: they do. The caller's alone */
     uint64_t ticket; /* under `drive` */
     /* The buffer is the caller's again at 0: one is for the push itself until its outcome is known, one for every frame
      * that ZeroMQ sends from the buffer. Whoever takes the last wakes whoever drives, who settles the call. */
@@ -179,6 +181,16 @@ struct gradient_ring {
     size_t bytes, buffer_bytes;
 };
 
+/* What lg_client_encoding tells. */
+struct client_encoding {
+    const struct codec *codec;    /* of pushes */
+    struct codec_options options; /* but for the key */
+    struct block_table units;
+    bool *plain; /* [tensor count] */
+    bool some_plain;
+    uint64_t session; /* what keys are made of */
+};
+
 struct lg_client {
     /* set before the thread starts, read-only since */
     char endpoint[NET_ENDPOINT_BYTES]; /* of the coordinator */
@@ -194,7 +206,8 @@ struct lg_client {
     size_t tensor_count;
     struct config *spec;
     const struct consistency *mode; /* of the job; async for whoever does not train */
-    bool encodes;                   /* gradients, before they are sent */
+    bool encodes;                   /* gradients, before they are sent, unless the caller does */
+    struct client_encoding encoding;
     /* the caller's thread only */
     struct lease_record current;
     uint64_t clock, push_order;
@@ -266,6 +279,17 @@ bool client_local_gradients(void *client, uint32_t slot, const float *data);
 bool client_local_version(void *client, uint32_t slot, uint64_t *version);
 enum local_read client_local_read(void *client, uint32_t slot, uint32_t index, float *into, uint64_t *version);
 struct lg_mapping *client_local_mapping(void *client, uint32_t slot);
+
+/* client_encoding.c. The tensors are known. */
+LG_MUST_CHECK enum lg_status client_encoding_init(struct lg_client *client, const struct codec *codec, double keep,
+                                                  struct lg_error *error);
+void client_encoding_deinit(struct lg_client *client);
+/* Whether the push may have encoded units, if it has any. */
+LG_MUST_CHECK enum lg_status client_encoding_check(const struct lg_client *client, const struct lg_push *push,
+                                                   const float *gradients, struct lg_error *error);
+/* Whether the units of some tensors are whole. */
+LG_MUST_CHECK enum lg_status client_encoding_look(const struct lg_client *client, const struct lg_encoded_unit *units,
+                                                  size_t first_tensor, size_t count, struct lg_error *error);
 
 /* client_uplink.c, under `drive` */
 void uplink_up(struct lg_client *client, int64_t now_ns);

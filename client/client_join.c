@@ -115,6 +115,10 @@ enum lg_status client_join_accept(struct lg_client *client, const struct wire_me
                                     .topk = codecs.topk,
                                     .isa = isa_detect()};
     client->encodes = !codecs.push->exact;
+    client->encoding.session = reply->session;
+    status = client_encoding_init(client, codecs.push, codecs.topk, error);
+    if (status != LG_OK)
+        return status;
     if (client->encodes && trains && !codecs.pull->exact)
         client->options.no_shared_memory = true; /* there is nothing that would go through it */
     struct session_sink sink = {.context = client,

@@ -15,7 +15,8 @@
  * says what it waited for. Buffers are the caller's. When the coordinator ends the session (evicted, cancelled), every
  * call returns LG_FENCED or LG_CANCELLED with the reason.
  *
- * Gradients and parameters travel in the codecs that the job names; the buffers here are always f32. */
+ * Gradients and parameters travel in the codecs that the job names; the buffers here are f32, but a caller may encode
+ * its gradients itself (lg_push.encoded). */
 #ifndef LAGOON_H
 #define LAGOON_H
 
@@ -23,8 +24,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "common/block.h"
+#include "common/codec.h"
 #include "common/status.h"
-#include "common/tensor.h"
 
 struct lg_client;
 
@@ -126,6 +128,30 @@ LG_MUST_CHECK enum lg_status lg_pull_places(struct lg_client *client, bool wait,
 /* The next pull brings everything: for buffers that were changed, or freed and allocated anew. */
 void lg_pull_forget(struct lg_client *client);
 
+/* ---- gradients that the caller has encoded, for those that lie where the client cannot read them. The flat array is
+ * cut into units (common/block.h), each of which is encoded by itself (common/codec.h). A client that is given units
+ * needs no gradients, and keeps nothing back: the residual, where the codec has one, is the caller's. */
+struct lg_encoding {
+    const struct codec *codec;       /* push.codec of the job, which is not exact */
+    struct codec_options options;    /* but for the key: lg_push_key */
+    const struct block_table *units; /* of the flat array, in its order */
+    const bool *plain;               /* [tensors] whose units are not encoded, and go out of the gradients instead */
+};
+/* How gradients are to be encoded, borrowed until close. False: they are not, push.codec changes nothing. */
+bool lg_client_encoding(const struct lg_client *client, struct lg_encoding *out);
+/* codec_options.key of a unit in the push that will be started next. */
+uint64_t lg_push_key(const struct lg_client *client, uint32_t unit);
+
+/* What of a unit's push came to anything is told by the weight: of what was encoded, the share `weight` was applied,
+ * and of the gradient no more, so 1 - weight of their difference goes back to the residual (codec_take_back). Residuals
+ * follow the rate (codec_follow_rate). */
+struct lg_encoded_unit {
+    const void *data; /* there, and the client's, from when its tensor is marked ready until the push was waited for */
+    size_t bytes;
+    float weight; /* set until lg_push_wait returns; 0: it was dropped, refused, applied before */
+    float rate;   /* too: the learning rate of its shard; 0: not known */
+};
+
 /* What a push stands for: samples [first, end) of the lease's epoch order, or no lease at all (lease 0). */
 struct lg_push {
     uint64_t samples; /* that the mean gradient is over */
@@ -139,6 +165,8 @@ struct lg_push {
                                  * have this push in them; the client's until the push was waited for */
     const float *computed_from; /* the buffer whose values the gradients were computed from; its staleness counts. NULL:
                                  * the one whose pull was completed last. The last four filled are told apart */
+    struct lg_encoded_unit *encoded; /* not NULL: [lg_encoding.units->count], the client's until the push was waited
+                                      * for. Gradients are read of plain tensors only, and may be NULL without such */
 };
 
 /* Memory for gradients, flat, tensor-table order, zeroed, aligned to 64 bytes: one of LG_GRADIENT_BUFFERS, the client's
@@ -164,6 +192,8 @@ LG_MUST_CHECK enum lg_status lg_push(struct lg_client *client, const struct lg_p
  * buffer is the client's until lg_push_wait returns. One push may be unsettled when the next pull starts. */
 LG_MUST_CHECK enum lg_status lg_push_start(struct lg_client *client, const struct lg_push *push, const float *gradients,
                                            struct lg_error *error);
+/* Units that are not whole, or too long, make lg_push_wait fail with LG_INVALID, and end the session; lg_push looks
+ * before it sends anything, and the session goes on. */
 void lg_push_ready(struct lg_client *client, size_t first_tensor, size_t count);
 LG_MUST_CHECK enum lg_status lg_push_wait(struct lg_client *client, struct lg_push_result *result,
                                           struct lg_error *error);

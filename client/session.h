@@ -11,6 +11,7 @@
 #include <stdatomic.h>
 
 #include "client/consistency.h"
+#include "client/lagoon.h"
 #include "client/mapping.h"
 #include "common/block.h"
 #include "common/codec.h"
@@ -87,6 +88,8 @@ struct session_push {
     const struct wire_cover *covers; /* session, incarnation and seq are filled in here */
     size_t cover_count;              /* 0: one cover without a lease */
     const float *gradients;          /* flat, whole job, until settled */
+    struct lg_encoded_unit *encoded; /* not NULL: [units] in push_codec, in place of gradients where they do not go
+                                      * plain; whole and within bytes_max. The session's until settled */
     const float *computed_from; /* the pulled buffer that the gradients were computed from: its base is taken. NULL:
                                  * that of the pull, or push with parameters, completed last */
     float *parameters;          /* not NULL: filled with values that have this push in them, as by a pull; the
@@ -152,6 +155,9 @@ struct session_encoded *session_encoded(const struct session *session);
 /* What the push codec has kept back of gradients so far, flat; NULL where it keeps nothing. Changes while pushes are
  * unsettled; at other times the caller may change it, to go on where another session has left off. */
 float *session_residual(struct session *session, uint64_t *elements);
+
+/* The key that random numbers of a unit have in the push of this clock. */
+uint64_t session_codec_key(uint64_t session, uint64_t clock, uint32_t unit);
 
 /* LG_OK, or the reason why the session is over (fenced, cancelled). */
 LG_MUST_CHECK enum lg_status session_status(const struct session *session, struct lg_error *error);

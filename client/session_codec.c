@@ -1,6 +1,7 @@
 /* Pushes in the job's codec. A part is encoded when it may be sent, so that encoding and sending overlap, and keeps its
  * bytes until it is settled: a part that goes again is the same part. Buffers come from a pool that grows to what is in
- * flight at once.
+ * flight at once. Where the caller has encoded, its units are sent as they lie; only parts of very many small ones are
+ * copied together.
  *
  * Codecs with feedback leave what they did not send in the residual and send it later. The residual is a gradient: when
  * the shard's learning rate changes, it is scaled so that rate x residual stays. */
@@ -8,6 +9,7 @@
 
 #include <assert.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "common/random.h"
 
@@ -131,11 +133,22 @@ const struct codec *session_codec_of(const struct push *push, const struct part 
     return plain ? codec_plain() : push->codec;
 }
 
+static uint32_t caller_bytes(const struct session *session, const struct push *push, uint32_t slot, uint32_t part) {
+    const struct part *shape = &session->parts.slots[slot].push[part];
+    const struct wire_unit *units = &session->parts.slots[slot].units[shape->first_unit];
+    size_t bytes = 0;
+    for (uint32_t i = 0; i < shape->unit_count; i++)
+        bytes += push->spec.encoded[units[i].unit].bytes;
+    return (uint32_t)bytes;
+}
+
 uint32_t session_codec_bytes(const struct session *session, const struct push *push, uint32_t slot, uint32_t part) {
     const struct part *shape = &session->parts.slots[slot].push[part];
     const struct push_part *state = &push->slots[slot].parts[part];
     if (state->encoded)
         return (uint32_t)state->encoded->bytes;
+    if (push->spec.encoded && !session_codec_of(push, shape)->exact)
+        return caller_bytes(session, push, slot, part);
     return session_codec_of(push, shape)->exact ? shape->bytes : session->encoder.bytes_max[slot][part];
 }
 
@@ -148,13 +161,47 @@ static void scale(float *values, size_t count, float factor) {
 static void residual_follow(struct session *session, uint32_t slot, uint32_t part) {
     const struct parts_slot *plan = &session->parts.slots[slot];
     const struct part *shape = &plan->push[part];
-    float *rate = &session->encoder.rates[slot][part];
-    const float now = session->slots[slot].rate, factor = *rate / now;
-    if (*rate > 0 && now > 0 && factor != 1)
+    const float factor = codec_follow_rate(&session->encoder.rates[slot][part], session->slots[slot].rate);
+    if (factor != 1)
         for (uint32_t i = shape->first_run; i < shape->first_run + shape->run_count; i++)
             scale(session->encoder.residual + plan->runs[i].offset, plan->runs[i].elements, factor);
-    if (now > 0)
-        *rate = now;
+}
+
+uint64_t session_codec_key(uint64_t session, uint64_t clock, uint32_t unit) {
+    return random_mix(random_mix(session, clock), unit);
+}
+
+size_t session_caller_frames(struct session *session, const struct push *push, uint32_t slot, uint32_t part) {
+    const struct part *shape = &session->parts.slots[slot].push[part];
+    const struct wire_unit *units = &session->parts.slots[slot].units[shape->first_unit];
+    const char *end = NULL;
+    size_t count = 0;
+    for (uint32_t i = 0; push->spec.encoded && i < shape->unit_count; i++) {
+        const struct lg_encoded_unit *unit = &push->spec.encoded[units[i].unit];
+        if (unit->data != end && count == WIRE_PAYLOAD_FRAMES_MAX)
+            return 0;
+        if (unit->data != end)
+            session->frames[count++] = (struct wire_bytes){unit->data, 0};
+        session->frames[count - 1].bytes += unit->bytes;
+        end = (const char *)unit->data + unit->bytes;
+    }
+    return count;
+}
+
+/* Writes one unit to `out`; the bytes that it takes. */
+static size_t unit_put(struct session *session, const struct push *push, const struct wire_unit *unit, uint8_t *out) {
+    float *residual = session->encoder.residual;
+    const uint64_t offset = session->parts.blocks.blocks[unit->unit].offset;
+    struct codec_options options = options_of(session);
+    if (push->spec.encoded) {
+        const struct lg_encoded_unit *given = &push->spec.encoded[unit->unit];
+        assert(given->bytes <= push->codec->bytes_max(unit->elements, &options));
+        memcpy(out, given->data, given->bytes);
+        return given->bytes;
+    }
+    options.key = session_codec_key(session->config.session, push->spec.clock, unit->unit);
+    return push->codec->kernels[session->config.isa]->encode(
+        push->spec.gradients + offset, residual ? residual + offset : NULL, unit->elements, &options, out);
 }
 
 bool session_encode(struct session *session, struct push *push, uint32_t slot, uint32_t part) {
@@ -162,24 +209,16 @@ bool session_encode(struct session *session, struct push *push, uint32_t slot, u
     struct push_part *state = &push->slots[slot].parts[part];
     const struct part *shape = &session->parts.slots[slot].push[part];
     const struct wire_unit *units = &session->parts.slots[slot].units[shape->first_unit];
-    if (state->encoded)
+    if (state->encoded || session_caller_frames(session, push, slot, part) > 0)
         return true;
     struct session_encoded *out = buffer_take(encoder);
     if (!out)
         return false;
-    const struct codec_kernels *kernels = push->codec->kernels[session->config.isa];
-    struct codec_options options = options_of(session);
-    const uint64_t key = random_mix(session->config.session, push->spec.clock);
-    if (encoder->residual)
+    if (encoder->residual && !push->spec.encoded)
         residual_follow(session, slot, part);
     out->bytes = 0;
-    for (uint32_t i = 0; i < shape->unit_count; i++) {
-        const uint64_t offset = session->parts.blocks.blocks[units[i].unit].offset;
-        options.key = random_mix(key, units[i].unit);
-        out->bytes +=
-            kernels->encode(push->spec.gradients + offset, encoder->residual ? encoder->residual + offset : NULL,
-                            units[i].elements, &options, out->data + out->bytes);
-    }
+    for (uint32_t i = 0; i < shape->unit_count; i++)
+        out->bytes += unit_put(session, push, &units[i], out->data + out->bytes);
     assert(out->bytes <= encoder->room);
     state->encoded = out;
     return true;
@@ -201,11 +240,29 @@ static void residual_take_back(struct session *session, const struct push *push,
     }
 }
 
+/* The caller keeps what its own codec keeps back. */
+static void tell_weight(struct session *session, struct push *push, uint32_t slot, uint32_t part, float weight) {
+    const struct part *shape = &session->parts.slots[slot].push[part];
+    const struct wire_unit *units = &session->parts.slots[slot].units[shape->first_unit];
+    for (uint32_t i = 0; i < shape->unit_count; i++)
+        push->spec.encoded[units[i].unit].weight = weight;
+}
+
+void session_tell_rates(struct session *session, struct push *push) {
+    for (uint32_t slot = 0; slot < session->config.shard_count; slot++) {
+        const struct parts_slot *plan = &session->parts.slots[slot];
+        for (uint32_t i = 0; i < plan->unit_count; i++)
+            push->spec.encoded[plan->units[i].unit].rate = session->slots[slot].rate;
+    }
+}
+
 void session_encoded_settle(struct session *session, struct push *push, uint32_t slot, uint32_t part, float weight) {
     struct push_part *state = &push->slots[slot].parts[part];
+    if (push->spec.encoded)
+        tell_weight(session, push, slot, part, weight);
     if (!state->encoded)
         return;
-    if (session->encoder.residual && weight != 1)
+    if (session->encoder.residual && weight != 1 && !push->spec.encoded)
         residual_take_back(session, push, slot, part, weight);
     buffer_give_back(&session->encoder, state->encoded);
     state->encoded = NULL;

@@ -48,7 +48,7 @@ struct push_part {
     uint32_t flight_bytes;           /* sent: what it takes of the credit */
     bool asks;                       /* for values in its answer; else they are read in place, where any are wanted */
     bool unread;                     /* that did not work out: ask */
-    struct session_encoded *encoded; /* NULL: not yet, or it goes as plain f32 */
+    struct session_encoded *encoded; /* NULL: not yet, or it goes as plain f32, or as the caller has encoded it */
 };
 
 /* A push's share of one slot. */
@@ -278,10 +278,16 @@ void session_codec_deinit(struct session *session);
 const struct codec *session_codec_of(const struct push *push, const struct part *part);
 /* Payload bytes of the part in its codec, at most. */
 uint32_t session_codec_bytes(const struct session *session, const struct push *push, uint32_t slot, uint32_t part);
-/* Encodes the part, once; false: no memory. */
+/* Encodes the part, once, unless the caller has; false: no memory. */
 bool session_encode(struct session *session, struct push *push, uint32_t slot, uint32_t part);
-/* The part is settled and was applied with `weight` (0: not at all): what the codec keeps back changes accordingly. */
+/* The units of a part that the caller has encoded, in session->frames, those that lie one behind the other in one. 0:
+ * the caller has not, or there are too many frames. */
+size_t session_caller_frames(struct session *session, const struct push *push, uint32_t slot, uint32_t part);
+/* The part is settled and was applied with `weight` (0: not at all): what the codec keeps back changes accordingly, or
+ * the caller is told. */
 void session_encoded_settle(struct session *session, struct push *push, uint32_t slot, uint32_t part, float weight);
+/* All of a push that the caller has encoded is settled: tells it the learning rates. */
+void session_tell_rates(struct session *session, struct push *push);
 
 /* session_values.c: what buffers contain. */
 LG_MUST_CHECK enum lg_status session_values_init(struct session *session, struct lg_error *error);

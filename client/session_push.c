@@ -91,7 +91,7 @@ static void covers_fill(struct session *session, const struct push *push, uint64
     }
 }
 
-/* The part's payload: of its codec, or stretches of the caller's array. */
+/* The part's payload: of its codec, encoded here or by the caller, or stretches of the caller's array. */
 static size_t frames_fill(struct session *session, const struct push *push, uint32_t slot_index, uint32_t index) {
     const struct part *part = &session->parts.slots[slot_index].push[index];
     const struct session_encoded *encoded = push->slots[slot_index].parts[index].encoded;
@@ -99,6 +99,8 @@ static size_t frames_fill(struct session *session, const struct push *push, uint
         session->frames[0] = (struct wire_bytes){encoded->data, encoded->bytes};
         return 1;
     }
+    if (push->spec.encoded && !session_codec_of(push, part)->exact)
+        return session_caller_frames(session, push, slot_index, index);
     const struct part_run *runs = &session->parts.slots[slot_index].runs[part->first_run];
     for (uint32_t i = 0; i < part->run_count; i++)
         session->frames[i] =
@@ -295,6 +297,8 @@ static void part_again(struct session *session, struct push *push, const struct 
 
 /* All parts are settled: a buffer that was filled by all of them has a new base. */
 static void push_finish(struct session *session, struct push *push) {
+    if (push->spec.encoded)
+        session_tell_rates(session, push);
     if (!push->held)
         return;
     for (uint32_t i = 0; push->failure.status == LG_OK && i < session->config.shard_count; i++)

@@ -66,6 +66,13 @@ void codec_take_back(const struct codec *codec, enum isa isa, const uint8_t *dat
     }
 }
 
+float codec_follow_rate(float *rate, float now) {
+    const float factor = *rate > 0 && now > 0 ? *rate / now : 1;
+    if (now > 0)
+        *rate = now;
+    return factor;
+}
+
 void codec_add(const struct codec *codec, enum isa isa, const uint8_t *data, uint32_t elements, float *target) {
     _Alignas(64) float scratch[CODEC_CHUNK];
     for (size_t first = 0; first < elements; first += CODEC_CHUNK) {

@@ -78,6 +78,10 @@ size_t codec_index(const struct codec *codec);
  * and what is left grow by s values together, as they would without a codec. */
 void codec_take_back(const struct codec *codec, enum isa isa, const uint8_t *data, uint32_t elements, float share,
                      const float *values, float *residual);
+/* A residual is a gradient: where the learning rate has gone from *rate, which the residual is for, to `now`, it is to
+ * be multiplied by what this returns, so that rate times residual stays. *rate becomes `now`. A rate of 0 is not known:
+ * then nothing changes. */
+float codec_follow_rate(float *rate, float now);
 /* target += decoded, element by element. */
 void codec_add(const struct codec *codec, enum isa isa, const uint8_t *data, uint32_t elements, float *target);
 

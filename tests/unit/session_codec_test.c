@@ -33,6 +33,14 @@ static struct bench {
 static const uint64_t offsets[] = {0, BIG, BIG + SMALL, ELEMENTS};
 static float gradients[ELEMENTS];
 
+/* The caller, where it encodes its gradients itself. */
+static struct caller {
+    bool encodes, apart; /* apart: units do not lie one behind the other */
+    float residual[ELEMENTS], rates[UNITS];
+    struct lg_encoded_unit units[UNITS];
+    uint8_t bytes[2 * ELEMENTS * sizeof(float)];
+} caller;
+
 static void take_push(const struct wire_message *message) {
     struct part_sent *part = &bench.parts[bench.count++];
     *part = (struct part_sent){.seq = message->push.seq,
@@ -122,8 +130,12 @@ static uint64_t push(enum wire_push_kind kind) {
     bench.count = 0;
     if (bench.clock > 0)
         ck_assert_int_ne(session_push_poll(bench.session, ticket, NULL, NULL), LG_UNAVAILABLE);
-    const struct session_push spec = {
-        .clock = ++bench.clock, .kind = kind, .samples = 1, .local_steps = 1, .gradients = gradients};
+    const struct session_push spec = {.clock = ++bench.clock,
+                                      .kind = kind,
+                                      .samples = 1,
+                                      .local_steps = 1,
+                                      .gradients = gradients,
+                                      .encoded = caller.encodes ? caller.units : NULL};
     ck_assert_int_eq(session_push_open(bench.session, &spec, 0, &ticket, NULL), LG_OK);
     session_push_ready(bench.session, 0, UNITS, 0);
     return ticket;
@@ -310,6 +322,176 @@ START_TEST(rounding_at_random_depends_on_session_and_step) {
 }
 END_TEST
 
+/* ---- a caller that encodes */
+
+static void caller_encode(double keep) {
+    size_t at = 0;
+    for (uint32_t unit = 0; unit < UNITS; unit++) {
+        float *residual = caller.residual + offsets[unit];
+        const uint32_t n = (uint32_t)(offsets[unit + 1] - offsets[unit]);
+        const struct codec_options options = {.keep = keep, .key = session_codec_key(5, bench.clock + 1, unit)};
+        const float factor = codec_follow_rate(&caller.rates[unit], caller.units[unit].rate);
+        for (uint32_t i = 0; i < n; i++)
+            residual[i] *= factor;
+        if (unit == 2 && bench.codec->changes_only)
+            continue;
+        struct lg_encoded_unit *out = &caller.units[unit];
+        out->data = caller.bytes + at;
+        out->bytes =
+            bench.codec->kernels[ISA_BASE]->encode(gradients + offsets[unit], residual, n, &options, caller.bytes + at);
+        at += out->bytes + (caller.apart ? 64 : 0);
+    }
+}
+
+static void caller_settle(void) {
+    for (uint32_t unit = 0; unit < UNITS && bench.codec->feedback; unit++) {
+        const struct lg_encoded_unit *out = &caller.units[unit];
+        if (out->data && out->weight != 1)
+            codec_take_back(bench.codec, ISA_BASE, out->data, (uint32_t)(offsets[unit + 1] - offsets[unit]),
+                            1 - out->weight, gradients + offsets[unit], caller.residual + offsets[unit]);
+    }
+}
+
+/* What can become of a push. */
+static const struct fate {
+    uint32_t status;
+    float weight, rate;
+    bool repeated, lost;
+} fates[] = {
+    {LG_OK, 1, 0.5f, false, false},      {LG_OK, 0.5f, 0.5f, false, true}, {LG_DROPPED, 0, 0.25f, false, false},
+    {LG_OK, 1, 0.25f, true, false},      {LG_OK, 0.125f, 1, false, false}, {LG_INVALID, 0, 0, false, true},
+    {LG_DROPPED, 0, 0.125f, true, true}, {LG_OK, 1, 0.125f, false, false}, {LG_OK, 1, 0.125f, false, false},
+};
+enum { FATES = sizeof fates / sizeof *fates };
+
+static void lose_connection(void) {
+    static struct part_sent first[PARTS_MAX];
+    const size_t parts = bench.count;
+    memcpy(first, bench.parts, sizeof first);
+    bench.count = 0;
+    session_disconnected(bench.session, 0, NS_PER_MS);
+    connect();
+    ck_assert_uint_eq(bench.count, parts);
+    for (size_t i = 0; i < parts; i++) {
+        ck_assert_uint_eq(bench.parts[i].bytes, first[i].bytes);
+        ck_assert_mem_eq(bench.parts[i].payload, first[i].payload, first[i].bytes);
+    }
+}
+
+/* One push after the other, each with its fate; what went out is appended to `sent`. */
+static size_t live_through(const char *codec, uint8_t *sent, float *kept) {
+    const double keep = 0.05;
+    size_t bytes = 0;
+    uint64_t elements;
+    start(codec, keep);
+    for (uint64_t step = 0; step < FATES; step++) {
+        const struct fate *fate = &fates[step];
+        draw(step);
+        if (caller.encodes)
+            caller_encode(keep);
+        push(WIRE_PUSH_KIND_GRADIENT);
+        if (fate->lost)
+            lose_connection();
+        for (size_t i = 0; i < bench.count; i++) {
+            ck_assert_int_eq(bench.parts[i].codec == bench.codec,
+                             !bench.codec->changes_only || bench.parts[i].units[0] != 2);
+            memcpy(sent + bytes, bench.parts[i].payload, bench.parts[i].bytes);
+            bytes += bench.parts[i].bytes;
+        }
+        answer(fate->status, fate->weight, fate->rate, fate->repeated ? bench.parts[0].unit_count : 0);
+        if (caller.encodes)
+            caller_settle();
+    }
+    const float *residual = session_residual(bench.session, &elements);
+    memcpy(kept, caller.encodes || !residual ? caller.residual : residual, sizeof caller.residual);
+    for (uint64_t i = 0; caller.encodes && i < elements; i++)
+        ck_assert(residual[i] == 0); /* the session keeps nothing back then */
+    stop();
+    return bytes;
+}
+
+/* Whatever becomes of pushes, the shard is sent the same bytes, and as much is kept back. */
+START_TEST(a_caller_that_encodes_sends_what_the_session_would) {
+    size_t count;
+    const struct codec *codec = codecs(&count)[_i];
+    static uint8_t sent[3][FATES * ELEMENTS * sizeof(float)];
+    static float kept[3][ELEMENTS];
+    size_t bytes[3];
+    if (codec->exact)
+        return;
+    for (int way = 0; way < 3; way++) {
+        memset(&caller, 0, sizeof caller);
+        caller.encodes = way > 0;
+        caller.apart = way == 2;
+        bytes[way] = live_through(codec->name, sent[way], kept[way]);
+        ck_assert_uint_eq(bytes[way], bytes[0]);
+        ck_assert_mem_eq(sent[way], sent[0], bytes[0]);
+        ck_assert_mem_eq(kept[way], kept[0], sizeof kept[0]);
+    }
+}
+END_TEST
+
+/* Many small units that lie apart are copied together: there is a limit to the frames of a message. */
+enum { SPECKS = 600, SPECK = 3, SPECK_ROOM = 16 };
+static uint8_t specks[SPECKS * SPECK_ROOM];
+
+static bool take_specks(void *context, uint32_t slot, const struct wire_message *message) {
+    size_t bytes = 0;
+    (void)slot;
+    if (message->kind == WIRE_HELLO)
+        bench.hello = message->request;
+    if (message->kind != WIRE_PUSH)
+        return true;
+    ck_assert_uint_eq(message->unit_count, SPECKS);
+    ck_assert_int_eq(session_encoded(bench.session) != NULL, message->payload_count == 1);
+    ck_assert_uint_eq(message->payload_count, *(const size_t *)context);
+    for (size_t i = 0; i < message->payload_count; i++) {
+        const uint8_t *data = message->payload[i].data;
+        for (size_t at = 0; at < message->payload[i].bytes; at++, bytes++)
+            ck_assert_uint_eq(data[at], (uint8_t)(bytes / (SPECK * 2) + bytes % (SPECK * 2)));
+    }
+    ck_assert_uint_eq(bytes, SPECKS * SPECK * 2);
+    bench.count++;
+    return true;
+}
+
+START_TEST(very_many_units_are_copied_together) {
+    static uint16_t placement[SPECKS];
+    static struct tensor_spec tensors[SPECKS];
+    static struct lg_encoded_unit units[SPECKS];
+    size_t frames = _i == 0 ? 1 : WIRE_PAYLOAD_FRAMES_MAX; /* what is expected */
+    uint64_t ticket;
+    bench = (struct bench){0};
+    ck_assert_int_eq(codec_find("bf16", &bench.codec, NULL), LG_OK);
+    for (size_t i = 0, at = 0; i < SPECKS; i++) {
+        tensors[i] = (struct tensor_spec){.rank = 1, .shape = {SPECK}, .lr_factor = 1};
+        snprintf(tensors[i].name, sizeof tensors[i].name, "t%zu", i);
+        units[i] = (struct lg_encoded_unit){.data = specks + at, .bytes = SPECK * 2};
+        for (size_t b = 0; b < SPECK * 2; b++)
+            specks[at + b] = (uint8_t)(i + b);
+        at += SPECK * 2 + (size_t)(i + (size_t)_i < WIRE_PAYLOAD_FRAMES_MAX); /* frames end at gaps */
+    }
+    struct session_config config = {.session = 5,
+                                    .tensors = tensors,
+                                    .tensor_count = SPECKS,
+                                    .placement = placement,
+                                    .placement_count = SPECKS,
+                                    .shard_count = 1,
+                                    .window = 16,
+                                    .reply_timeout_ms = 1000,
+                                    .push_codec = bench.codec};
+    const struct session_sink sink = {.context = &frames, .send = take_specks, .reopen = on_reopen};
+    ck_assert_int_eq(session_new(&config, &sink, &bench.session, NULL), LG_OK);
+    connect();
+    const struct session_push spec = {
+        .clock = 1, .kind = WIRE_PUSH_KIND_GRADIENT, .samples = 1, .local_steps = 1, .encoded = units};
+    ck_assert_int_eq(session_push_open(bench.session, &spec, 0, &ticket, NULL), LG_OK);
+    session_push_ready(bench.session, 0, SPECKS, 0);
+    ck_assert_uint_eq(bench.count, 1);
+    stop();
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("session_codec");
     TCase *tests = tcase_create("session_codec");
@@ -321,6 +503,8 @@ int main(void) {
     tcase_add_loop_test(tests, what_was_refused_or_applied_before_is_taken_back, 0, 2);
     tcase_add_test(tests, what_is_kept_back_follows_the_learning_rate);
     tcase_add_loop_test(tests, parts_go_again_as_they_were, 0, (int)count);
+    tcase_add_loop_test(tests, a_caller_that_encodes_sends_what_the_session_would, 0, (int)count);
+    tcase_add_loop_test(tests, very_many_units_are_copied_together, 0, 2);
     tcase_add_test(tests, rounding_at_random_depends_on_session_and_step);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
