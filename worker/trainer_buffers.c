@@ -34,15 +34,22 @@ static void let_go(struct trainer_buffers *buffers, size_t down_to) {
         device->ops->host_unregister(device, buffers->registered[--buffers->registered_count]);
 }
 
-/* What it takes to copy beside the model's work. */
+/* What it takes to copy beside the model's work, and to fill parameters while others are computed from. */
 static enum lg_status open_stream(struct trainer_buffers *buffers, struct lg_error *error) {
     struct model *model = buffers->model;
-    buffers->stream = model->device->ops->stream_open(model->device);
-    buffers->adopted = model->device->ops->event_open(model->device);
+    const struct device_ops *ops = model->device->ops;
+    const size_t bytes = (size_t)model->elements * sizeof(float);
+    buffers->stream = ops->stream_open(model->device);
+    buffers->adopted = ops->event_open(model->device);
     buffers->buckets = calloc(model->tensor_count + 1, sizeof *buffers->buckets);
-    if (buffers->stream && buffers->adopted && buffers->buckets)
-        return LG_OK;
-    return lg_fail(error, LG_NO_MEMORY, "no memory to copy gradients from device \"%s\"", model->device->name);
+    if (!buffers->stream || !buffers->adopted || !buffers->buckets)
+        return lg_fail(error, LG_NO_MEMORY, "no memory to copy gradients from device \"%s\"", model->device->name);
+    buffers->own_on_device = buffers->ahead_on_device = ops->alloc(model->device, bytes);
+    buffers->on_device = buffers->of_model = model->parameters;
+    if (!buffers->own_on_device)
+        return lg_fail(error, LG_NO_MEMORY, "no memory for a second copy of %" PRIu64 " parameters on device \"%s\"",
+                       model->elements, model->device->name);
+    return trainer_pull_init(&buffers->pull, model->device, error);
 }
 
 enum lg_status trainer_buffers_init(struct trainer_buffers *buffers, struct model *model, struct lg_error *error) {
@@ -63,18 +70,24 @@ enum lg_status trainer_buffers_init(struct trainer_buffers *buffers, struct mode
 }
 
 void trainer_buffers_leave(struct trainer_buffers *buffers) {
-    if (buffers->stream)
-        let_go(buffers, buffers->lent);
+    if (!buffers->stream)
+        return;
+    trainer_pull_leave(&buffers->pull);
+    let_go(buffers, buffers->lent);
 }
 
 void trainer_buffers_deinit(struct trainer_buffers *buffers) {
     if (buffers->model && !buffers->model->device->host_memory) {
         const struct device_ops *ops = buffers->model->device->ops;
+        trainer_pull_deinit(&buffers->pull);
         let_go(buffers, 0);
         for (size_t i = 0; buffers->buckets && i < buffers->model->tensor_count; i++)
             ops->event_close(buffers->buckets[i].event);
         ops->event_close(buffers->adopted);
         ops->stream_close(buffers->stream);
+        if (buffers->of_model)
+            model_use_parameters(buffers->model, buffers->of_model);
+        ops->free(buffers->model->device, buffers->own_on_device);
         free(buffers->buckets);
     }
     for (size_t i = 0; i < sizeof buffers->owned / sizeof *buffers->owned; i++)
@@ -101,26 +114,61 @@ enum lg_status trainer_buffers_join(struct trainer_buffers *buffers, struct lg_c
     return LG_OK;
 }
 
+enum lg_status trainer_buffers_pull_start(struct trainer_buffers *buffers, struct lg_client *client,
+                                          struct lg_error *error) {
+    buffers->pulled = false;
+    if (!buffers->stream)
+        return lg_pull_start(client, buffers->ahead, error);
+    return trainer_pull_start(&buffers->pull, client, buffers->ahead, buffers->ahead_on_device, error);
+}
+
+enum lg_status trainer_buffers_pull_go_on(struct trainer_buffers *buffers, struct lg_client *client,
+                                          struct lg_error *error) {
+    return buffers->stream ? trainer_pull_go_on(&buffers->pull, client, false, error) : LG_OK;
+}
+
+enum lg_status trainer_buffers_pull_wait(struct trainer_buffers *buffers, struct lg_client *client,
+                                         struct lg_error *error) {
+    if (!buffers->stream)
+        return lg_pull_wait(client, error);
+    enum lg_status status = trainer_pull_go_on(&buffers->pull, client, true, error);
+    buffers->pulled = status == LG_OK;
+    return status;
+}
+
+static void swap(float **a, float **b) {
+    float *kept = *a;
+    *a = *b;
+    *b = kept;
+}
+
 /* The model's stream waits for the upload, the host does not. The host's buffer is filled again after the next adopt at
  * the earliest, so it is enough to wait for the upload before the last. */
-enum lg_status trainer_buffers_adopt(struct trainer_buffers *buffers, struct lg_error *error) {
+static void upload_ahead(struct trainer_buffers *buffers) {
     struct model *model = buffers->model;
     const struct device_ops *ops = model->device->ops;
-    float *filled = buffers->ahead;
-    buffers->ahead = buffers->parameters;
-    buffers->parameters = filled;
-    if (!buffers->stream) {
-        model_use_parameters(model, filled);
-        return LG_OK;
-    }
-    enum lg_status status = ops->event_synchronize(buffers->adopted, error);
-    if (status != LG_OK)
-        return status;
-    ops->event_record(model->stream, buffers->adopted); /* what computes from the present ones goes first */
-    ops->event_wait(buffers->stream, buffers->adopted);
-    ops->upload(buffers->stream, model->elements * sizeof(float), filled, model->parameters);
-    ops->event_record(buffers->stream, buffers->adopted);
+    ops->event_wait(buffers->pull.stream, buffers->pull.unused);
+    ops->upload(buffers->pull.stream, model->elements * sizeof(float), buffers->ahead, buffers->ahead_on_device);
+    ops->event_record(buffers->pull.stream, buffers->adopted);
     ops->event_wait(model->stream, buffers->adopted);
+}
+
+/* What a pull has copied is there, and the host knows: kernels that are queued from now on find it. */
+enum lg_status trainer_buffers_adopt(struct trainer_buffers *buffers, struct lg_error *error) {
+    struct model *model = buffers->model;
+    if (buffers->stream) {
+        enum lg_status status = model->device->ops->event_synchronize(buffers->adopted, error);
+        if (status != LG_OK)
+            return status;
+        if (!buffers->pulled)
+            upload_ahead(buffers);
+        /* what was queued so far computes from the present ones, which are filled next */
+        model->device->ops->event_record(model->stream, buffers->pull.unused);
+        swap(&buffers->on_device, &buffers->ahead_on_device);
+    }
+    swap(&buffers->parameters, &buffers->ahead);
+    buffers->pulled = false;
+    model_use_parameters(model, buffers->stream ? buffers->on_device : buffers->parameters);
     return LG_OK;
 }
 

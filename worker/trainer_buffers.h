@@ -1,13 +1,16 @@
-/* A trainer's host memory: the parameters it computes from, those that are being filled meanwhile, and gradients.
+/* A trainer's memory: the parameters it computes from, those that are being filled meanwhile, and gradients.
  *
- * Where the host can read the device's memory the model works on these buffers themselves; else values go to and from
- * the device here, on a stream of their own beside the model's: the gradients of the last layers come to the host and
- * are pushed while those of the first are still being computed. One thread. */
+ * Where the host can read the device's memory the model works on these buffers themselves. Else every buffer of
+ * parameters has one in the device's memory that it stands for, and values go to and from the device here, on streams
+ * of their own beside the model's: the next parameters are filled in while the present ones are computed from
+ * (trainer_pull.h), and the gradients of the last layers come to the host and are pushed while those of the first are
+ * still being computed. One thread. */
 #ifndef LAGOON_WORKER_TRAINER_BUFFERS_H
 #define LAGOON_WORKER_TRAINER_BUFFERS_H
 
 #include "client/lagoon.h"
 #include "worker/model.h"
+#include "worker/trainer_pull.h"
 
 /* Gradients of some tensors on their way to the host. */
 struct trainer_bucket {
@@ -23,8 +26,14 @@ struct trainer_buffers {
     float *gradient[LG_GRADIENT_BUFFERS];
     size_t gradient_count, turn;
     float *owned[3];              /* what is to be freed */
-    struct device_stream *stream; /* NULL: the model works on the buffers themselves */
-    struct device_event *adopted; /* the last upload of parameters is done */
+    struct device_stream *stream; /* of gradients; NULL: the model works on the buffers themselves */
+    /* only with a stream */
+    float *on_device, *ahead_on_device; /* [elements] what `parameters` and `ahead` stand for */
+    float *own_on_device;               /* the one that is not the model's own */
+    float *of_model;                    /* and the model's */
+    struct trainer_pull pull;           /* into ahead_on_device */
+    bool pulled;                        /* it is whole; else `ahead` is */
+    struct device_event *adopted;       /* the last upload of `ahead` as a whole is done */
     struct trainer_bucket *buckets;
     size_t bucket_count, bucket_next;          /* on their way: [bucket_next, bucket_count) */
     void *registered[2 + LG_GRADIENT_BUFFERS]; /* kept in place for the device's copies */
@@ -43,7 +52,15 @@ LG_MUST_CHECK enum lg_status trainer_buffers_join(struct trainer_buffers *buffer
 /* Before the client is closed: lets go of its memory. */
 void trainer_buffers_leave(struct trainer_buffers *buffers);
 
-/* What was filled ahead is computed from now. */
+/* A pull into what is filled ahead, and the end of it; `go_on` in between, at times when the device has work and the
+ * caller has none, copies what can be copied by now. */
+LG_MUST_CHECK enum lg_status trainer_buffers_pull_start(struct trainer_buffers *buffers, struct lg_client *client,
+                                                        struct lg_error *error);
+LG_MUST_CHECK enum lg_status trainer_buffers_pull_go_on(struct trainer_buffers *buffers, struct lg_client *client,
+                                                        struct lg_error *error);
+LG_MUST_CHECK enum lg_status trainer_buffers_pull_wait(struct trainer_buffers *buffers, struct lg_client *client,
+                                                       struct lg_error *error);
+/* What was filled ahead, by a pull or from elsewhere through `ahead`, is computed from now. */
 LG_MUST_CHECK enum lg_status trainer_buffers_adopt(struct trainer_buffers *buffers, struct lg_error *error);
 /* The next backward pass writes to the next of the gradient buffers; what was pushed from it must be settled. */
 void trainer_buffers_turn(struct trainer_buffers *buffers);

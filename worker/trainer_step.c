@@ -63,17 +63,21 @@ static void count_communication(struct trainer *trainer, uint64_t since_ns) {
 
 static enum lg_status start_pull(struct trainer *trainer, struct lg_error *error) {
     uint64_t start_ns = meter_clock_ns();
-    enum lg_status status = lg_pull_start(trainer->client, trainer->buffers.ahead, error);
+    enum lg_status status = trainer_buffers_pull_start(&trainer->buffers, trainer->client, error);
     trainer->ahead = status == LG_OK ? AHEAD_PULLED : AHEAD_NOTHING;
     count_communication(trainer, start_ns);
     return status;
 }
 
 static enum lg_status finish_pull(struct trainer *trainer, struct lg_error *error) {
-    uint64_t start_ns = meter_clock_ns();
-    enum lg_status status = lg_pull_wait(trainer->client, error);
+    const struct trainer_pull *pull = &trainer->buffers.pull;
+    uint64_t start_ns = meter_clock_ns(), copied_ns = pull->copied_ns, copied_bytes = pull->copied_bytes;
+    enum lg_status status = trainer_buffers_pull_wait(&trainer->buffers, trainer->client, error);
     trainer->ahead = status == LG_OK ? AHEAD_THERE : AHEAD_NOTHING;
-    meter_add_wait(&trainer->meter, meter_clock_ns() - start_ns);
+    copied_ns = pull->copied_ns - copied_ns;
+    trainer->meter.numbers.compute_ns += copied_ns;
+    meter_add_copies(&trainer->meter, copied_ns, pull->copied_bytes - copied_bytes);
+    meter_add_wait(&trainer->meter, meter_clock_ns() - start_ns - copied_ns);
     return status;
 }
 
@@ -179,11 +183,15 @@ static void on_gradients(void *context, size_t first, size_t count) {
 }
 
 /* Where the host does not read the device's memory: lets gradients go as they come over, while the device goes on with
- * the backward pass, all of which it has been given. */
+ * the backward pass, all of which it has been given. The next step's parameters are copied meanwhile, where shards have
+ * them: before the gradients go, whose push changes them. */
 static enum lg_status await_gradients(struct trainer *trainer, struct lg_error *error) {
     size_t first, count = trainer->buffers.stream ? 1 : 0;
     enum lg_status status = LG_OK;
     while (status == LG_OK && count > 0) {
+        status = trainer_buffers_pull_go_on(&trainer->buffers, trainer->client, error);
+        if (status != LG_OK)
+            return status;
         status = trainer_buffers_arrive(&trainer->buffers, &first, &count, error);
         if (status == LG_OK && count > 0)
             let_gradients_go(trainer, first, count);
@@ -456,7 +464,9 @@ enum lg_status trainer_evaluate(struct trainer *trainer, const struct lg_lease *
     struct model_result sums = {0};
     if (limit > 0 && limit < samples)
         samples = limit;
-    enum lg_status status = lg_pull(trainer->client, trainer->buffers.ahead, error);
+    enum lg_status status = trainer_buffers_pull_start(&trainer->buffers, trainer->client, error);
+    if (status == LG_OK)
+        status = trainer_buffers_pull_wait(&trainer->buffers, trainer->client, error);
     if (status == LG_OK)
         status = trainer_buffers_adopt(&trainer->buffers, error);
     for (; status == LG_OK && at < samples && !trainer_stop_asked(); at += batch) {

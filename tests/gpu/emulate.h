@@ -171,7 +171,7 @@ static inline cudaError_t cudaSetDevice(int) {
     return cudaSuccess;
 }
 static inline cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr, int) {
-    *value = 0;
+    *value = getenv("LAGOON_EMULATED_NO_READ_ONLY") == NULL; /* cudaDevAttrHostRegisterReadOnlySupported */
     return cudaSuccess;
 }
 static inline cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind, cudaStream_t) {

@@ -1,5 +1,5 @@
-/* A trainer's buffers, where the host can read the device's memory and where values are copied. The client's gradient
- * memory is played by the test. */
+/* A trainer's buffers, where the host can read the device's memory and where values are copied. The client is played by
+ * the test. */
 #include "worker/trainer_buffers.h"
 
 #include <check.h>
@@ -16,8 +16,53 @@ float *lg_gradient_buffer(struct lg_client *client, size_t index) {
     return index < lent_count ? lent[index] : NULL;
 }
 
-static struct device *device;
+/* Pulls bring `brought` everywhere, in places behind the client's buffer. */
+static float brought, *pulling, *elsewhere;
+static struct lg_place told;
 static struct model *model;
+
+enum lg_status lg_pull_start(struct lg_client *client, float *parameters, struct lg_error *error) {
+    (void)client;
+    (void)error;
+    pulling = parameters;
+    return LG_OK;
+}
+
+enum lg_status lg_pull_wait(struct lg_client *client, struct lg_error *error) {
+    (void)client;
+    (void)error;
+    for (uint64_t i = 0; i < model->elements; i++)
+        pulling[i] = brought;
+    return LG_OK;
+}
+
+enum lg_status lg_pull_start_places(struct lg_client *client, float *parameters, bool in_place,
+                                    struct lg_error *error) {
+    ck_assert(in_place);
+    elsewhere = calloc(model->elements, sizeof *elsewhere);
+    ck_assert_ptr_nonnull(elsewhere);
+    return lg_pull_start(client, parameters, error);
+}
+
+enum lg_status lg_pull_places(struct lg_client *client, bool wait, struct lg_place **places, size_t *count,
+                              struct lg_error *error) {
+    (void)client;
+    (void)error;
+    *places = &told;
+    *count = told.whole ? 0 : 1;
+    if (!wait)
+        return LG_UNAVAILABLE;
+    for (uint64_t i = 0; i < model->elements; i++)
+        elsewhere[i] = brought;
+    if (told.whole) {
+        free(elsewhere);
+        told.whole = false;
+    } else
+        told = (struct lg_place){.values = elsewhere, .elements = (uint32_t)model->elements};
+    return LG_OK;
+}
+
+static struct device *device;
 static struct trainer_buffers buffers;
 
 /* A softmax of 4 features and 3 classes: 15 parameters. With `apart` the host is made to believe that it cannot read
@@ -55,8 +100,40 @@ START_TEST(what_was_filled_ahead_is_computed_from) {
         ck_assert_ptr_eq(buffers.ahead, round % 2 ? second : first);
         for (uint64_t i = 0; i < model->elements; i++)
             ck_assert(model->parameters[i] == (float)(round * 100 + (int)i));
-        if (_i == 1)
-            ck_assert_ptr_eq(model->parameters, of_model);
+        ck_assert(_i == 0 || round % 2 == 0 || model->parameters == of_model);
+    }
+    close_buffers();
+}
+END_TEST
+
+/* Parameters that are computed from stay what they are while others are filled in. */
+START_TEST(a_pull_fills_what_is_not_computed_from) {
+    open_buffers(_i == 1, 2, 1);
+    const float *used[2] = {NULL, NULL};
+    for (int round = 1; round < 5; round++) {
+        brought = (float)round;
+        const float *present = model->parameters, *of = buffers.parameters;
+        const float before = present[0];
+        ck_assert_int_eq(trainer_buffers_pull_start(&buffers, NULL, NULL), LG_OK);
+        ck_assert_int_eq(trainer_buffers_pull_go_on(&buffers, NULL, NULL), LG_OK);
+        ck_assert_int_eq(trainer_buffers_pull_wait(&buffers, NULL, NULL), LG_OK);
+        for (uint64_t i = 0; i < model->elements; i++)
+            ck_assert(present[i] == before);
+        ck_assert_ptr_eq(model->parameters, present);
+        ck_assert_ptr_eq(buffers.parameters, of);
+        ck_assert_int_eq(trainer_buffers_adopt(&buffers, NULL), LG_OK);
+        ck_assert_ptr_ne(model->parameters, present);
+        ck_assert_ptr_ne(buffers.parameters, of);
+        ck_assert(!used[round % 2] || used[round % 2] == model->parameters);
+        used[round % 2] = model->parameters;
+        for (uint64_t i = 0; i < model->elements; i++)
+            ck_assert(model->parameters[i] == brought);
+    }
+    if (_i == 1) { /* what a push has brought lies in the host's buffer, as a whole */
+        buffers.ahead[3] = 77;
+        ck_assert_int_eq(trainer_buffers_adopt(&buffers, NULL), LG_OK);
+        ck_assert(model->parameters[3] == 77);
+        ck_assert_uint_eq(buffers.pull.copied_bytes, 4 * model->elements * sizeof(float));
     }
     close_buffers();
 }
@@ -162,6 +239,7 @@ int main(void) {
     Suite *suite = suite_create("trainer_buffers");
     TCase *tests = tcase_create("trainer_buffers");
     tcase_add_loop_test(tests, what_was_filled_ahead_is_computed_from, 0, 2);
+    tcase_add_loop_test(tests, a_pull_fills_what_is_not_computed_from, 0, 2);
     tcase_add_test(tests, gradients_take_turns_in_the_clients_memory);
     tcase_add_loop_test(tests, without_the_clients_memory_there_is_one_buffer, 0, 2);
     tcase_add_test(tests, gradients_come_to_the_host_in_order);

@@ -103,9 +103,22 @@ enum lg_status lg_pull_wait(struct lg_client *client, struct lg_error *error) {
     return LG_OK;
 }
 
-enum lg_status lg_pull(struct lg_client *client, float *parameters, struct lg_error *error) {
-    enum lg_status status = lg_pull_start(client, parameters, error);
-    return status == LG_OK ? lg_pull_wait(client, error) : status;
+/* Only for devices with memory of their own. */
+enum lg_status lg_pull_start_places(struct lg_client *client, float *parameters, bool in_place,
+                                    struct lg_error *error) {
+    (void)client;
+    (void)parameters;
+    (void)in_place;
+    return lg_fail(error, LG_INVALID, "the trainer is on the CPU");
+}
+
+enum lg_status lg_pull_places(struct lg_client *client, bool wait, struct lg_place **places, size_t *count,
+                              struct lg_error *error) {
+    (void)client;
+    (void)wait;
+    *places = NULL;
+    *count = 0;
+    return lg_fail(error, LG_INVALID, "the trainer is on the CPU");
 }
 
 static void apply(struct lg_client *client, const struct lg_push *push, const float *gradients) {

@@ -1,0 +1,269 @@
+/* Pulls into a device's own memory, from shards that go on working. */
+#include "worker/trainer_pull.h"
+
+#include <check.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "tests/support/devices.h"
+#include "tests/support/fake_cluster.h"
+
+enum { ALL_BYTES = FAKE_ELEMENTS * sizeof(float) };
+
+static struct fake_cluster *cluster;
+static struct lg_client *client, *other;
+static struct test_apart apart;
+static struct device *device;
+static struct trainer_pull pull;
+static float *buffer, *memory, *gradients;
+
+static void must(enum lg_status status, const struct lg_error *error) {
+    ck_assert_msg(status == LG_OK, "%s: %s", lg_status_name(status), error->message);
+}
+
+static struct lg_client *open_client(bool no_shared_memory) {
+    struct lg_client_options options = {.coordinator = fake_address(cluster),
+                                        .job = "fake",
+                                        .role = LG_ROLE_TRAINER,
+                                        .trainer = 4,
+                                        .token = 5,
+                                        .train_samples = 1000,
+                                        .test_samples = 10,
+                                        .batch = 4,
+                                        .timeout_ms = 20000,
+                                        .no_shared_memory = no_shared_memory};
+    struct lg_client *opened = NULL;
+    struct lg_error error = {0};
+    options.tensors = fake_tensors(&options.tensor_count);
+    must(lg_client_open(&options, &opened, &error), &error);
+    return opened;
+}
+
+static void wait_for_transport(const char *wanted) {
+    for (int i = 0; i < 20000 && strcmp(lg_client_transport(client), wanted) != 0; i++)
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    ck_assert_str_eq(lg_client_transport(client), wanted);
+}
+
+static void set_all(float *values, float value) {
+    for (size_t i = 0; i < FAKE_ELEMENTS; i++)
+        values[i] = value;
+}
+
+/* All values are 100; the learning rate is 1. */
+static void setup(void) {
+    struct lg_error error = {0};
+    struct lg_lease lease;
+    cluster = fake_cluster_start_over(FAKE_LOCAL, NULL);
+    client = open_client(false);
+    other = open_client(true);
+    apart = (struct test_apart){.keeps = true, .keeps_read_only = true};
+    device = test_apart_open(&apart);
+    test_apart_lazy(true);
+    must(trainer_pull_init(&pull, device, &error), &error);
+    buffer = calloc(1, ALL_BYTES);
+    gradients = calloc(1, ALL_BYTES);
+    memory = device->ops->alloc(device, ALL_BYTES);
+    ck_assert(buffer && gradients && memory);
+    set_all(memory, -1);
+    set_all(gradients, 100);
+    must(lg_lease_next(client, &lease, &error), &error);
+    must(lg_push(client, &(struct lg_push){.initial = true}, gradients, NULL, &error), &error);
+    must(lg_lease_done(client, &lease, &error), &error);
+    set_all(gradients, 1);
+    wait_for_transport("shm");
+}
+
+static void teardown(void) {
+    trainer_pull_deinit(&pull);
+    ck_assert_uint_eq(apart.kept, 0);
+    lg_client_close(&client, NULL);
+    lg_client_close(&other, NULL);
+    fake_cluster_stop(cluster);
+    device->ops->free(device, memory);
+    device_close(device);
+    free(buffer);
+    free(gradients);
+}
+
+static void push(struct lg_client *with) {
+    struct lg_error error = {0};
+    must(lg_push(with, &(struct lg_push){.samples = 1, .local_steps = 1}, gradients, NULL, &error), &error);
+}
+
+static void start(void) {
+    struct lg_error error = {0};
+    must(trainer_pull_start(&pull, client, buffer, memory, &error), &error);
+}
+
+static void go_on(bool wait) {
+    struct lg_error error = {0};
+    must(trainer_pull_go_on(&pull, client, wait, &error), &error);
+}
+
+static void pull_all(void) {
+    start();
+    go_on(true);
+    ck_assert(!pull.under_way);
+}
+
+static void check_all(const float *values, float value) {
+    size_t i = 0;
+    while (i < FAKE_ELEMENTS && values[i] == value)
+        i++;
+    if (i < FAKE_ELEMENTS)
+        ck_abort_msg("element %zu is %g, not %g", i, (double)values[i], (double)value);
+}
+
+/* ---- */
+
+START_TEST(shards_memory_is_registered_once_and_read_in_place) {
+    pull_all();
+    check_all(memory, 100);
+    check_all(buffer, 0); /* the host has no copy */
+    ck_assert_uint_eq(apart.kept, FAKE_SHARDS);
+    ck_assert_uint_eq(pull.told, TRAINER_PULL_IN_PLACE);
+    push(other);
+    pull_all();
+    check_all(memory, 99);
+    check_all(buffer, 0);
+    ck_assert_uint_eq(apart.kept, FAKE_SHARDS);
+    ck_assert_uint_eq(pull.copied_bytes, 2 * (uint64_t)ALL_BYTES);
+    pull_all(); /* nothing has changed */
+    ck_assert_uint_eq(pull.copied_bytes, 2 * (uint64_t)ALL_BYTES);
+    trainer_pull_leave(&pull);
+    ck_assert_uint_eq(apart.kept, 0);
+}
+END_TEST
+
+START_TEST(what_cannot_be_registered_is_staged) {
+    apart.keeps_read_only = false;
+    pull_all(); /* from where it lies, once */
+    check_all(memory, 100);
+    ck_assert_uint_eq(pull.told, TRAINER_PULL_STAGED);
+    push(other);
+    pull_all();
+    check_all(memory, 99);
+    check_all(buffer, 99);
+    ck_assert_uint_eq(pull.copied_bytes, 2 * (uint64_t)ALL_BYTES);
+    pull_all();
+    ck_assert_uint_eq(pull.copied_bytes, 2 * (uint64_t)ALL_BYTES);
+    ck_assert_uint_eq(pull.told, TRAINER_PULL_STAGED);
+    ck_assert_uint_eq(apart.kept, 0);
+}
+END_TEST
+
+START_TEST(messages_go_through_the_hosts_buffer) {
+    lg_client_close(&client, NULL);
+    client = open_client(true);
+    pull_all();
+    check_all(memory, 100);
+    check_all(buffer, 100);
+    pull_all();
+    ck_assert_uint_eq(pull.copied_bytes, (uint64_t)ALL_BYTES);
+    ck_assert_uint_eq(pull.told, TRAINER_PULL_MESSAGES);
+}
+END_TEST
+
+START_TEST(what_is_told_early_is_copied_early) {
+    start();
+    for (int i = 0; i < 20000 && pull.under_way; i++) {
+        go_on(false);
+        nanosleep(&(struct timespec){.tv_nsec = 100000}, NULL);
+    }
+    ck_assert(!pull.under_way);
+    check_all(memory, 100);
+    go_on(true); /* there is nothing left */
+    check_all(memory, 100);
+}
+END_TEST
+
+/* Another trainer's pushes arrive in the middle of copies. */
+struct disturbance {
+    unsigned left, done;
+};
+
+static void disturb(void *context, const void *host, size_t bytes) {
+    struct disturbance *disturbance = context;
+    (void)host;
+    (void)bytes;
+    if (disturbance->left == 0)
+        return;
+    disturbance->left--;
+    disturbance->done++;
+    push(other);
+}
+
+START_TEST(no_torn_values_are_taken) {
+    struct disturbance disturbance = {.left = (unsigned)_i};
+    apart.on_upload = disturb;
+    apart.context = &disturbance;
+    pull_all();
+    ck_assert_uint_le(disturbance.done, (unsigned)_i);
+    ck_assert(disturbance.done > 0 || _i == 0);
+    const size_t bounds[] = {0, 65536, 2 * 65536, 2 * 65536 + 100, FAKE_ELEMENTS};
+    for (size_t unit = 0; unit < FAKE_UNITS; unit++)
+        for (size_t i = bounds[unit]; i < bounds[unit + 1]; i++)
+            if (memory[i] != memory[bounds[unit]] || memory[i] > 100 || memory[i] < 100 - (float)disturbance.done)
+                ck_abort_msg("unit %zu is torn at %zu: %g after %g", unit, i, (double)memory[i],
+                             (double)memory[bounds[unit]]);
+    apart.on_upload = NULL;
+    pull_all();
+    check_all(memory, 100 - (float)disturbance.done);
+}
+END_TEST
+
+START_TEST(memory_of_a_lost_shard_is_let_go_of) {
+    pull_all();
+    for (int round = 1; round < 4; round++) {
+        ck_assert_uint_eq(apart.kept, FAKE_SHARDS);
+        fake_cut_shard(cluster, (unsigned)round % FAKE_SHARDS);
+        push(client);
+        wait_for_transport("shm");
+        pull_all();
+        check_all(memory, (float)(100 - round));
+    }
+    ck_assert_uint_eq(apart.kept, FAKE_SHARDS);
+}
+END_TEST
+
+START_TEST(a_shard_that_is_lost_in_the_middle_does_no_harm) {
+    start();
+    fake_cut_shard(cluster, 0);
+    go_on(true);
+    check_all(memory, 100);
+    push(other);
+    start();
+    fake_reopen(cluster, 0);
+    fake_reopen(cluster, 1);
+    set_all(gradients, 7);
+    struct lg_error error = {0};
+    must(lg_push(other, &(struct lg_push){.initial = true}, gradients, NULL, &error), &error);
+    go_on(true);
+    for (size_t i = 0; i < FAKE_ELEMENTS; i++)
+        ck_assert(memory[i] == 99 || memory[i] == 7);
+    pull_all();
+    check_all(memory, 7);
+}
+END_TEST
+
+int main(void) {
+    Suite *suite = suite_create("trainer_pull");
+    TCase *tests = tcase_create("trainer_pull");
+    tcase_add_checked_fixture(tests, setup, teardown);
+    tcase_set_timeout(tests, 60);
+    tcase_add_test(tests, shards_memory_is_registered_once_and_read_in_place);
+    tcase_add_test(tests, what_cannot_be_registered_is_staged);
+    tcase_add_test(tests, messages_go_through_the_hosts_buffer);
+    tcase_add_test(tests, what_is_told_early_is_copied_early);
+    tcase_add_loop_test(tests, no_torn_values_are_taken, 0, 12);
+    tcase_add_test(tests, memory_of_a_lost_shard_is_let_go_of);
+    tcase_add_test(tests, a_shard_that_is_lost_in_the_middle_does_no_harm);
+    suite_add_tcase(suite, tests);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
