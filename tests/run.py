@@ -58,6 +58,9 @@ def environment(build, data, reports):
         # Trainers that are asked to stop while they wait leave by _exit, with their threads.
         "TSAN_OPTIONS": "second_deadlock_stack=1:report_thread_leaks=0:suppressions=" + suppressions,
     }
+    # Check's own limit of 4 seconds says how busy the machine is. What hangs is ended here all the same.
+    env.setdefault("CK_DEFAULT_TIMEOUT", "30")
+    env.setdefault("CK_TIMEOUT_MULTIPLIER", "6" if "san-" in build else "2")
     for name, options in defaults.items():  # what comes later wins: the caller over the defaults
         env[name] = ":".join([options, os.environ.get(name, ""), "log_path=" + os.path.join(reports, "report")])
     return env
