@@ -206,7 +206,8 @@ $(BUILD)/lib/lagoon/lagoon-cuda.so: $(CUDA_OBJECTS) $(BUILD)/common/status.pic.o
 	$(Q)$(NVCC) -shared -cudart static -o $@ $^ -L$(CUDA_HOME)/lib64 -lcublas \
 	    -Xlinker -rpath,'$$ORIGIN:$(CUDA_HOME)/lib64',--exclude-libs=ALL,-z,defs
 
-EMULATED_OBJECTS := $(CUDA_SOURCES:%.cu=$(BUILD)/emulated/%.o) $(BUILD)/emulated/tests/gpu/emulate.o
+EMULATED_OBJECTS := $(CUDA_SOURCES:%.cu=$(BUILD)/emulated/%.o) \
+    $(patsubst %.cc,$(BUILD)/emulated/%.o,$(wildcard tests/gpu/*.cc))
 EMULATED_FLAGS = -std=c++20 -g -O2 $(EMULATED_CODE) -Wall -Wextra -Wno-unknown-pragmas -fno-exceptions -fno-rtti \
     -ffp-contract=off -fno-strict-aliasing -I. -DLAGOON_VERSION='"$(VERSION)"' -include tests/gpu/emulate.h
 $(BUILD)/emulated/%.o: %.cu $(STAMP)

@@ -10,7 +10,7 @@
  * 256 threads, as 16 x 16, hold a tile between them: thread (ty, tx) has rows ty + 16 i and columns tx + 16 j. Tiles of
  * rows of up to 16 J floats lie in shared memory with a stride of 16 J + 1, odd, so that neither reading along rows nor
  * along columns meets one bank twice; what is beyond the head's width or the sequence's end is zero. */
-#include "gpu/cuda/cuda.cuh"
+#include "gpu/cuda/attention_tensor.cuh"
 
 namespace {
 
@@ -331,6 +331,12 @@ bool attention_fits(struct cuda_stream *s, const struct device_attention *shape)
             function<2, 16>(c);                                                                                        \
     } while (0)
 
+/* Tensor cores take bf16 and up to ATTENTION_TENSOR_WIDTH_MAX. TF32 would halve what registers hold and double what
+ * tiles take; its products are worth that, attention is not most of them: it is computed in f32 there. */
+bool on_tensor_cores(struct cuda_stream *s, const struct device_attention *shape) {
+    return cuda_device_of(s)->math == CUDA_MATH_BF16 && shape->width <= ATTENTION_TENSOR_WIDTH_MAX;
+}
+
 } // namespace
 
 size_t cuda_attention_saved(const struct device_attention *shape) {
@@ -345,7 +351,11 @@ void cuda_attention_forward(struct device_stream *base, const struct device_atte
     c.qkv = qkv;
     c.y = out;
     c.saved_out = saved;
-    if (attention_fits(c.s, shape))
+    if (!attention_fits(c.s, shape))
+        return;
+    if (on_tensor_cores(c.s, shape))
+        attention_tensor_forward(c.s, shape, qkv, out, saved);
+    else
         BY_WIDTH(forward, c);
 }
 
@@ -361,6 +371,10 @@ void cuda_attention_backward(struct device_stream *base, const struct device_att
     c.dqkv = dqkv;
     if (!attention_fits(c.s, shape))
         return;
+    if (on_tensor_cores(c.s, shape)) {
+        attention_tensor_backward(c.s, shape, qkv, out, saved, dout, dqkv);
+        return;
+    }
     c.inner =
         (float *)cuda_scratch(c.s, CUDA_ROOM_OP, "attention_backward", cuda_attention_saved(shape) * sizeof *c.inner);
     if (c.inner)

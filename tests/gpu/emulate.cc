@@ -40,8 +40,9 @@ static struct {
 struct emulated_thread *emulated_now;
 struct dim3 emulated_block, emulated_block_size, emulated_grid_size;
 void *emulated_shared;
+size_t emulated_shared_bytes;
 
-[[noreturn]] static void wrong(const char *what) {
+void emulated_wrong(const char *what) {
     fprintf(stderr, "emulation: %s (block %u of %u, %u threads)\n", what, emulated_block.x, emulated_grid_size.x,
             kernel.threads);
     abort();
@@ -89,6 +90,7 @@ static void fiber_main(void) {
 #endif
     struct fiber *fiber = (struct fiber *)emulated_now;
     kernel.body(kernel.context);
+    emulated_async_end((unsigned)(fiber - fibers));
     leave_fiber(fiber, DONE);
 }
 
@@ -113,10 +115,14 @@ void emulated_wait_warp(void) {
 }
 
 uint64_t emulated_slot(unsigned lane, unsigned turn) {
-    struct fiber *me = (struct fiber *)emulated_now;
     if (lane >= WARP)
-        wrong("a shuffle asks for a lane that is not there");
-    return (me - me->thread.lane + lane)->thread.slots[turn];
+        emulated_wrong("a shuffle asks for a lane that is not there");
+    return emulated_lane(lane)->slots[turn];
+}
+
+const struct emulated_thread *emulated_lane(unsigned lane) {
+    const struct fiber *me = (const struct fiber *)emulated_now;
+    return &(me - me->thread.lane + lane)->thread;
 }
 
 static unsigned count_in(enum state state, unsigned first, unsigned last) {
@@ -144,18 +150,20 @@ static bool run_warp(unsigned first, unsigned last) {
     }
     unsigned waiting = count_in(WAITS_WARP, first, last);
     if (waiting > 0 && waiting < last - first)
-        wrong("a part of a warp waits for the rest, which ended or waits for the block");
+        emulated_wrong("a part of a warp waits for the rest, which ended or waits for the block");
     release(WAITS_WARP, first, last);
     return ran;
 }
 
+/* A warp runs as far as it can before the next one does: what needs a barrier between them and has none goes wrong. */
 static void run_block(void) {
     for (;;) {
         bool ran = false;
         unsigned warps = (kernel.threads + WARP - 1) / WARP;
         for (unsigned w = 0; w < warps; w++) {
             unsigned at = kernel.backwards ? warps - 1 - w : w, last = (at + 1) * WARP;
-            ran = run_warp(at * WARP, last < kernel.threads ? last : kernel.threads) || ran;
+            while (run_warp(at * WARP, last < kernel.threads ? last : kernel.threads))
+                ran = true;
         }
         unsigned waiting = count_in(WAITS_BLOCK, 0, kernel.threads);
         if (ran && waiting < kernel.threads)
@@ -163,7 +171,7 @@ static void run_block(void) {
         if (waiting == 0)
             return;
         if (waiting < kernel.threads)
-            wrong("a part of a block waits for threads that have ended");
+            emulated_wrong("a part of a block waits for threads that have ended");
         release(WAITS_BLOCK, 0, kernel.threads);
     }
 }
@@ -173,7 +181,8 @@ static void begin_block(size_t shared_bytes) {
     for (unsigned i = 0; i < kernel.threads; i++) {
         struct fiber *fiber = &fibers[i];
         fiber->state = RUNNING;
-        fiber->thread = {dim3(i % emulated_block_size.x, i / emulated_block_size.x, 0), i % WARP, {0, 0}, 0};
+        fiber->thread = {dim3(i % emulated_block_size.x, i / emulated_block_size.x, 0), i % WARP, {0, 0}, {}, 0};
+        emulated_async_begin(i);
         /* As if it had switched away when fiber_main was to begin: six registers, and where to go on. */
         void **top = (void **)(stacks + (size_t)(i + 1) * STACK_BYTES) - 8;
         memset(top, 0, 8 * sizeof *top);
@@ -195,7 +204,8 @@ void emulated_run(struct dim3 grid, struct dim3 block, size_t shared_bytes, bool
     kernel.context = context;
     if (kernel.threads == 0 || kernel.threads > THREADS_MAX || block.z != 1 || grid.z != 1 || grid.x == 0 ||
         grid.y == 0 || grid.y > 65535 || grid.x > 0x7fffffffu || shared_bytes > (227u << 10))
-        wrong("a grid or block that no GPU takes");
+        emulated_wrong("a grid or block that no GPU takes");
+    emulated_shared_bytes = shared_bytes;
     emulated_shared = aligned_alloc(16, (shared_bytes + 15) / 16 * 16);
     for (unsigned y = 0; y < grid.y; y++) {
         for (unsigned x = 0; x < grid.x; x++) {
@@ -292,7 +302,7 @@ cublasStatus_t cublasGemmEx(cublasHandle_t, cublasOperation_t transpose_a, cubla
     float *c = (float *)c_;
     bool ta = transpose_a == CUBLAS_OP_T, tb = transpose_b == CUBLAS_OP_T;
     if (stride_a < (ta ? k : m) || stride_b < (tb ? n : k) || stride_c < m)
-        wrong("a leading dimension that cuBLAS does not take");
+        emulated_wrong("a leading dimension that cuBLAS does not take");
     for (int column = 0; column < n; column++) {
         for (int row = 0; row < m; row++) {
             double sum = 0;

@@ -37,16 +37,20 @@ struct alignas(16) uint4 {
 
 /* ---- running kernels */
 
+enum { EMULATED_GIVEN = 8 };
+
 struct emulated_thread {
     dim3 index;
     unsigned lane;
     uint64_t slots[2]; /* what a shuffle gives to the others; two, so that none overwrites what is yet to be read */
+    uint32_t given[2][EMULATED_GIVEN]; /* the same for tensor cores */
     unsigned turn;
 };
 
 extern struct emulated_thread *emulated_now;
 extern struct dim3 emulated_block, emulated_block_size, emulated_grid_size;
 extern void *emulated_shared;
+extern size_t emulated_shared_bytes;
 #define threadIdx (emulated_now->index)
 #define blockIdx emulated_block
 #define blockDim emulated_block_size
@@ -56,8 +60,10 @@ void emulated_run(struct dim3 grid, struct dim3 block, size_t shared_bytes, bool
                   void *context);
 void emulated_wait_block(void);
 void emulated_wait_warp(void);
+[[noreturn]] void emulated_wrong(const char *what);
 /* The slot of the same warp's lane. */
 uint64_t emulated_slot(unsigned lane, unsigned turn);
+const struct emulated_thread *emulated_lane(unsigned lane);
 
 template <class F> void emulated_launch(dim3 grid, dim3 block, size_t shared_bytes, bool backwards, F body) {
     emulated_run(
@@ -102,6 +108,12 @@ static inline float __fmul_rn(float a, float b) {
     return c;
 }
 
+static inline float __uint_as_float(unsigned bits) {
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
 /* ---- bf16 */
 
 struct __nv_bfloat16 {
@@ -123,6 +135,19 @@ static inline __nv_bfloat16 __float2bfloat16_rn(float x) {
         return {0x7fff};
     return {(uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16)};
 }
+
+/* ---- tensor cores and asynchronous copies: what gpu/cuda/tensor.cuh says of each, in emulate_tensor.cc. Addresses
+ * that are not aligned or not in shared memory end the test. What a copy is to bring reads as NaNs until it was waited
+ * for, and a thread may not end before that. */
+
+void emulated_mma_bf16(float (&sums)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1);
+void emulated_ldmatrix(uint32_t (&r)[4], const void *row, bool transposed);
+void emulated_async_copy(void *shared, const void *global, bool inside);
+void emulated_async_commit(void);
+void emulated_async_wait(unsigned groups);
+/* Forgets a thread's copies at its start; checks at its end that none is on its way. */
+void emulated_async_begin(unsigned thread);
+void emulated_async_end(unsigned thread);
 
 /* ---- the runtime, as much of it as is used */
 
