@@ -10,6 +10,8 @@ struct link {
     struct wire_arena *arena;
     struct net_message in, out;
     uint64_t request;
+    int64_t timeout_ms;
+    int wake[LINK_WAKES]; /* descriptors that end a wait; -1: none */
     char coordinator[NET_ENDPOINT_BYTES];
 };
 
@@ -23,6 +25,7 @@ enum lg_status link_open(const char *coordinator, struct link **out, struct lg_e
     struct link *link = calloc(1, sizeof *link);
     if (!link)
         return lg_fail(error, LG_NO_MEMORY, "no memory to talk to the coordinator");
+    link_limit(link, LINK_TIMEOUT_MS, (const int[LINK_WAKES]){-1, -1});
     link->zmq = zmq_ctx_new();
     link->arena = wire_arena_new(16 << 20);
     enum lg_status status = net_endpoint_parse(coordinator, false, link->coordinator, error);
@@ -52,6 +55,27 @@ void link_close(struct link *link) {
     free(link);
 }
 
+void link_limit(struct link *link, int64_t timeout_ms, const int wake[LINK_WAKES]) {
+    link->timeout_ms = timeout_ms;
+    for (int i = 0; i < LINK_WAKES; i++)
+        link->wake[i] = wake[i];
+}
+
+/* Waits for the socket. False: woken by a descriptor. */
+static bool wait_for(struct link *link, short events, int64_t wait_ms) {
+    zmq_pollitem_t items[1 + LINK_WAKES] = {{.socket = link->socket, .events = events}};
+    int count = 1;
+    for (int i = 0; i < LINK_WAKES; i++)
+        if (link->wake[i] >= 0)
+            items[count++] = (zmq_pollitem_t){.fd = link->wake[i], .events = ZMQ_POLLIN};
+    if (zmq_poll(items, count, (long)wait_ms) <= 0)
+        return true;
+    for (int i = 1; i < count; i++)
+        if (items[i].revents)
+            return false;
+    return true;
+}
+
 /* Sends until ZeroMQ takes it: a connection may not be up yet. */
 static enum lg_status send_by(struct link *link, const struct wire_message *request, int64_t deadline_ms) {
     for (;;) {
@@ -61,8 +85,8 @@ static enum lg_status send_by(struct link *link, const struct wire_message *requ
         net_message_clear(&link->out);
         if (status != LG_UNAVAILABLE || now_ms() >= deadline_ms)
             return status;
-        zmq_pollitem_t item = {.socket = link->socket, .events = ZMQ_POLLOUT};
-        zmq_poll(&item, 1, 50);
+        if (!wait_for(link, ZMQ_POLLOUT, 50))
+            return LG_CANCELLED;
     }
 }
 
@@ -71,9 +95,10 @@ static enum lg_status receive_by(struct link *link, int64_t deadline_ms, struct 
                                  struct lg_error *error) {
     for (;;) {
         int64_t left_ms = deadline_ms - now_ms();
-        zmq_pollitem_t item = {.socket = link->socket, .events = ZMQ_POLLIN};
-        if (left_ms <= 0 || zmq_poll(&item, 1, (long)left_ms) < 0)
+        if (left_ms <= 0)
             return LG_UNAVAILABLE;
+        if (!wait_for(link, ZMQ_POLLIN, left_ms))
+            return lg_fail(error, LG_CANCELLED, "interrupted");
         enum lg_status status = net_receive(link->socket, &link->in);
         if (status == LG_UNAVAILABLE)
             continue;
@@ -107,7 +132,7 @@ enum lg_status link_query(struct link *link, const char *what, const char *job, 
                           uint64_t *next, struct lg_error *error) {
     struct wire_message request = {.kind = WIRE_QUERY}, reply;
     request.query = (struct wire_query){.what = what, .job = job, .since = since, .limit = 1000};
-    enum lg_status status = link_ask(link, &request, LINK_TIMEOUT_MS, &reply, error);
+    enum lg_status status = link_ask(link, &request, link->timeout_ms, &reply, error);
     if (status != LG_OK)
         return status;
     if (reply.kind != WIRE_QUERY_REPLY)
