@@ -59,10 +59,8 @@ void codec_take_back(const struct codec *codec, enum isa isa, const uint8_t *dat
     for (size_t first = 0; first < elements; first += CODEC_CHUNK) {
         const size_t n = elements - first < CODEC_CHUNK ? elements - first : CODEC_CHUNK;
         const float *decoded = codec->kernels[isa]->decode(data, elements, first, n, scratch);
-        for (size_t i = 0; i < n; i++) {
-            const float back = residual[first + i] + share * (decoded[i] - values[first + i]);
-            residual[first + i] = kernel_magnitude(back) < KERNEL_INFINITY ? back : residual[first + i];
-        }
+        for (size_t i = 0; i < n; i++)
+            residual[first + i] = kernel_take_back(residual[first + i], share, decoded[i], values[first + i]);
     }
 }
 

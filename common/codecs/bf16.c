@@ -1,35 +1,22 @@
-/* bfloat16: the upper half of a float, rounded to nearest, ties to even. Finite values stay finite: what would round to
- * infinity becomes the largest finite value. */
+/* bfloat16; the formulas are in bf16.h. */
+#include "common/codecs/bf16.h"
+
 #include "common/codecs/half.h"
-
-enum { LARGEST = 0x7f7f, EXPONENT = 0x7f80, QUIET = 0x0040 };
-
-static inline uint16_t narrow(float value) {
-    uint32_t bits = kernel_bits(value), magnitude = bits & ~KERNEL_SIGN;
-    uint32_t rounded = (magnitude + 0x7fff + ((magnitude >> 16) & 1)) >> 16;
-    rounded = rounded > LARGEST ? LARGEST : rounded;
-    uint32_t special = (magnitude >> 16) | (magnitude > KERNEL_INFINITY ? QUIET : 0);
-    return (uint16_t)((magnitude >= KERNEL_INFINITY ? special : rounded) | ((bits & KERNEL_SIGN) >> 16));
-}
-
-static inline float widen(uint16_t word) {
-    return kernel_float((uint32_t)word << 16);
-}
 
 static size_t bf16_encode(const float *values, float *residual, uint32_t elements, const struct codec_options *options,
                           uint8_t *out) {
     (void)residual;
     (void)options;
-    return half_encode(values, elements, out, narrow);
+    return half_encode(values, elements, out, bf16_narrow);
 }
 
 static const float *bf16_decode(const uint8_t *data, uint32_t elements, size_t first, size_t n, float *scratch) {
     (void)elements;
-    return half_decode(data, first, n, scratch, widen);
+    return half_decode(data, first, n, scratch, bf16_widen);
 }
 
 static bool bf16_finite(const uint8_t *data, uint32_t elements) {
-    return half_finite(data, elements, EXPONENT);
+    return half_finite(data, elements, BF16_EXPONENT);
 }
 
 const struct codec_kernels ISA_NAME(codec_bf16) = {bf16_encode, bf16_decode, bf16_finite};

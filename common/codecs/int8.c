@@ -1,34 +1,7 @@
-/* 8-bit integers with a scale per block of 512: x is sent as q = floor(127 x / max + u) with u uniform in [0, 1), so
- * that its expectation is x; or rounded to nearest, u = 1/2.
- *
- * A unit: one float per block (max / 127), then one signed byte per element, filled up to a multiple of 4. The scale of
- * a block with a NaN or an infinity in it is NaN. Blocks whose largest magnitude is below 2^-100 are sent as zeros. */
+/* 8-bit integers with a scale per block of 512; layout and formulas are in int8.h. */
+#include "common/codecs/int8.h"
+
 #include "common/codecs/kernel.h"
-
-enum {
-    BLOCK = 512,
-    HALF = BLOCK / 2,
-    LEVELS = 127,
-    FRACTION_BITS = 15,
-    FRACTION = 1 << FRACTION_BITS, /* x is scaled to +-LEVELS * FRACTION: below 2^22, so that rounding to integer by
-                                    * adding 1.5 * 2^23 is exact; the random number is FRACTION_BITS wide */
-};
-#define ROUNDER 12582912.0f /* 1.5 * 2^23 */
-#define LEAST 0x1p-100f
-#define SCALE_LARGEST (KERNEL_LARGEST / 128) /* times any byte it is still finite */
-
-static inline size_t blocks_of(uint32_t elements) {
-    return (elements + BLOCK - 1) / BLOCK;
-}
-
-/* 32 well-mixed bits of a counter (constants of a public-domain search for low bias, C. Wellons 2018). */
-static inline uint32_t mixed(uint32_t counter, uint32_t key_low, uint32_t key_high) {
-    uint32_t x = counter * 0x9e3779b1u ^ key_low;
-    x = (x ^ x >> 16) * 0x7feb352du;
-    x = (x ^ x >> 15) ^ key_high;
-    x *= 0x846ca68bu;
-    return x ^ x >> 16;
-}
 
 static inline float largest(const float *values, size_t n) {
     uint32_t most = 0;
@@ -39,60 +12,51 @@ static inline float largest(const float *values, size_t n) {
     return kernel_float(most);
 }
 
-/* One random word serves two elements: its low bits one in the first half of the block, its high bits one in the
- * second. */
 static inline void quantise(const float *restrict values, const uint32_t *restrict noise, unsigned shift, size_t n,
                             float inverse, uint8_t *restrict out) {
-    for (size_t i = 0; i < n; i++) {
-        uint32_t scaled = kernel_bits(values[i] * inverse + ROUNDER) - 0x4b400000u;
-        uint32_t raised = scaled + (noise[i] >> shift & (FRACTION - 1));
-        out[i] = (uint8_t)((int32_t)raised >> FRACTION_BITS);
-    }
+    for (size_t i = 0; i < n; i++)
+        out[i] = int8_quantise(values[i], inverse, noise[i] >> shift & (INT8_FRACTION - 1));
 }
 
 static inline void noise_fill(uint32_t *noise, size_t block, const struct codec_options *options) {
     const uint32_t low = (uint32_t)options->key, high = (uint32_t)(options->key >> 32);
-    for (uint32_t i = 0; i < HALF; i++)
-        noise[i] = mixed((uint32_t)block * HALF + i, low, high);
+    for (uint32_t i = 0; i < INT8_HALF; i++)
+        noise[i] = int8_noise((uint32_t)block * INT8_HALF + i, low, high);
 }
 
 static size_t int8_encode(const float *values, float *residual, uint32_t elements, const struct codec_options *options,
                           uint8_t *out) {
     (void)residual;
-    _Alignas(64) uint32_t noise[HALF];
-    const size_t blocks = blocks_of(elements);
+    _Alignas(64) uint32_t noise[INT8_HALF];
+    const size_t blocks = int8_blocks(elements);
     uint8_t *bytes = out + blocks * sizeof(float);
-    for (uint32_t i = 0; i < HALF; i++)
-        noise[i] = FRACTION / 2 * 0x20001u; /* 1/2 in both places */
+    for (uint32_t i = 0; i < INT8_HALF; i++)
+        noise[i] = INT8_NEAREST;
     for (size_t block = 0; block < blocks; block++) {
-        const size_t first = block * BLOCK, n = elements - first < BLOCK ? elements - first : BLOCK;
+        const size_t first = block * INT8_BLOCK, n = elements - first < INT8_BLOCK ? elements - first : INT8_BLOCK;
         const float most = largest(values + first, n);
-        const bool finite = kernel_bits(most) < KERNEL_INFINITY, zero = most < LEAST;
-        float scale = most / LEVELS;
-        scale = scale < SCALE_LARGEST ? scale : SCALE_LARGEST;
-        scale = finite ? zero ? 0 : scale : kernel_float(KERNEL_INFINITY | 0x400000u);
-        const float inverse = !finite || zero ? 0 : (float)(LEVELS * FRACTION) / most;
+        const float scale = int8_scale(most), inverse = int8_inverse(most);
         memcpy(out + block * sizeof scale, &scale, sizeof scale);
-        if (inverse == 0) { /* also keeps NaN out of the conversions */
+        if (inverse == 0) {
             memset(bytes + first, 0, n);
             continue;
         }
         if (!options->nearest)
             noise_fill(noise, block, options);
-        const size_t low = n < HALF ? n : HALF;
+        const size_t low = n < INT8_HALF ? n : INT8_HALF;
         quantise(values + first, noise, 0, low, inverse, bytes + first);
-        quantise(values + first + low, noise, 32 - FRACTION_BITS, n - low, inverse, bytes + first + low);
+        quantise(values + first + low, noise, INT8_HIGH_SHIFT, n - low, inverse, bytes + first + low);
     }
-    const size_t filled = (elements + 3u) & ~(size_t)3;
+    const size_t filled = int8_filled(elements);
     memset(bytes + elements, 0, filled - elements);
     return blocks * sizeof(float) + filled;
 }
 
 static const float *int8_decode(const uint8_t *data, uint32_t elements, size_t first, size_t n, float *scratch) {
-    const int8_t *bytes = (const int8_t *)(data + blocks_of(elements) * sizeof(float));
-    for (size_t at = 0; at < n; at += BLOCK) {
-        const size_t count = n - at < BLOCK ? n - at : BLOCK;
-        const float scale = kernel_load_float(data + (first + at) / BLOCK * sizeof scale);
+    const int8_t *bytes = (const int8_t *)(data + int8_blocks(elements) * sizeof(float));
+    for (size_t at = 0; at < n; at += INT8_BLOCK) {
+        const size_t count = n - at < INT8_BLOCK ? n - at : INT8_BLOCK;
+        const float scale = kernel_load_float(data + (first + at) / INT8_BLOCK * sizeof scale);
         const int8_t *restrict from = bytes + first + at;
         float *restrict to = scratch + at;
         for (size_t i = 0; i < count; i++)
@@ -102,9 +66,9 @@ static const float *int8_decode(const uint8_t *data, uint32_t elements, size_t f
 }
 
 static bool int8_finite(const uint8_t *data, uint32_t elements) {
-    const uint32_t most = kernel_bits(SCALE_LARGEST);
+    const uint32_t most = kernel_bits(INT8_SCALE_LARGEST);
     bool finite = true;
-    for (size_t i = 0; i < blocks_of(elements); i++)
+    for (size_t i = 0; i < int8_blocks(elements); i++)
         finite = finite && (kernel_load32(data + i * sizeof(float)) & ~KERNEL_SIGN) <= most;
     return finite;
 }
@@ -112,11 +76,7 @@ static bool int8_finite(const uint8_t *data, uint32_t elements) {
 const struct codec_kernels ISA_NAME(codec_int8) = {int8_encode, int8_decode, int8_finite};
 
 #ifdef LG_ISA_IS_base
-_Static_assert(CODEC_CHUNK % BLOCK == 0, "a chunk begins with a block");
-
-static size_t int8_bytes(uint32_t elements) {
-    return blocks_of(elements) * sizeof(float) + ((elements + 3u) & ~(size_t)3);
-}
+_Static_assert(CODEC_CHUNK % INT8_BLOCK == 0, "a chunk begins with a block");
 
 static size_t int8_bytes_max(uint32_t elements, const struct codec_options *options) {
     (void)options;

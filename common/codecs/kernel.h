@@ -1,4 +1,4 @@
-/* What every codec file needs: the table over instruction sets, and bits of floats.
+/* What every codec file needs: the table over instruction sets, and reading bytes.
  *
  * Kernels use + - * /, compares and integers on floats only, in loops that compilers vectorise, and sum in an order
  * that is written down, so that bits agree over sets and compilers. Bytes of encoded units are read and written with
@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "common/codec.h"
+#include "common/codecs/bits.h"
 
 /* One set of kernels per codec and instruction set: codec_int8_base, codec_int8_avx2, ... */
 #define X(symbol)                                                                                                      \
@@ -31,26 +32,6 @@
 #include "common/codec.def"
 #undef X
 
-#define KERNEL_SIGN 0x80000000u
-#define KERNEL_INFINITY 0x7f800000u /* magnitudes from here on are infinite or NaN */
-#define KERNEL_LARGEST 3.4028234663852886e38f
-
-static inline uint32_t kernel_bits(float value) {
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    return bits;
-}
-
-static inline float kernel_float(uint32_t bits) {
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
-static inline uint32_t kernel_magnitude(float value) {
-    return kernel_bits(value) & ~KERNEL_SIGN;
-}
-
 static inline uint32_t kernel_load32(const uint8_t *data) {
     uint32_t word;
     memcpy(&word, data, sizeof word);
@@ -67,12 +48,6 @@ static inline float kernel_load_float(const uint8_t *data) {
     float value;
     memcpy(&value, data, sizeof value);
     return value;
-}
-
-/* `yes` or `no`, both computed: a branch around floating-point arithmetic would keep loops from being vectorised. */
-static inline uint32_t kernel_choose(bool condition, uint32_t yes, uint32_t no) {
-    const uint32_t mask = 0u - (uint32_t)condition;
-    return (yes & mask) | (no & ~mask);
 }
 
 /* True when none of `count` floats is NaN or infinite. */

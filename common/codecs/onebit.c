@@ -1,46 +1,30 @@
-/* One bit an element: its sign. A block of 1,024 carries two means, of its elements with and without the sign bit,
- * which is the closest that two values come; what that leaves out goes to the residual.
- *
- * A block of n elements: the two means (floats, positive first), then ceil(n/32) words. Element i is bit i / words of
- * word i % words, so that neighbours lie in neighbouring words and loops over words vectorise. The means of a block
- * with a NaN or an infinity in it are NaN, and its residual stays as it was. */
+/* One bit an element; layout and formulas are in onebit.h. */
+#include "common/codecs/onebit.h"
+
 #include "common/codecs/kernel.h"
 
-enum {
-    BLOCK = 1024,
-    WORD_BITS = 32,
-    WORDS = BLOCK / WORD_BITS,
-    MEANS = 2,
-    LANES = 32,
-    BLOCK_BYTES = 4 * (MEANS + WORDS)
-};
-
-static inline size_t words_of(size_t n) {
-    return (n + WORD_BITS - 1) / WORD_BITS;
-}
-
-/* Sums in LANES lanes and then pairwise: one order for all vector widths. */
+/* The pairwise end of a sum. */
 static inline float lanes_sum(float *lanes) {
-    for (size_t width = LANES / 2; width > 0; width /= 2)
+    for (size_t width = ONEBIT_LANES / 2; width > 0; width /= 2)
         for (size_t i = 0; i < width; i++)
             lanes[i] += lanes[i + width];
     return lanes[0];
 }
 
-/* sums[0] of the elements without the sign bit, sums[1] of those with it; `n` is a multiple of LANES. Returns the
- * largest magnitude's bits. */
+/* sums[0] of the elements without the sign bit, sums[1] of those with it; `n` is a multiple of ONEBIT_LANES. Returns
+ * the largest magnitude's bits. */
 static inline uint32_t signed_sums(const float *restrict input, size_t n, float *sums) {
-    float plus[LANES] = {0}, minus[LANES] = {0};
-    uint32_t most[LANES] = {0}, all = 0;
-    for (size_t at = 0; at < n; at += LANES)
-        for (size_t i = 0; i < LANES; i++) {
+    float plus[ONEBIT_LANES] = {0}, minus[ONEBIT_LANES] = {0};
+    uint32_t most[ONEBIT_LANES] = {0}, all = 0;
+    for (size_t at = 0; at < n; at += ONEBIT_LANES)
+        for (size_t i = 0; i < ONEBIT_LANES; i++) {
             const uint32_t bits = kernel_bits(input[at + i]), negative = 0u - (bits >> 31);
             const uint32_t magnitude = bits & ~KERNEL_SIGN;
             plus[i] += kernel_float(bits & ~negative);
             minus[i] += kernel_float(bits & negative);
             most[i] = magnitude > most[i] ? magnitude : most[i];
         }
-    for (size_t i = 0; i < LANES; i++)
+    for (size_t i = 0; i < ONEBIT_LANES; i++)
         all = most[i] > all ? most[i] : all;
     sums[0] = lanes_sum(plus);
     sums[1] = lanes_sum(minus);
@@ -70,36 +54,30 @@ static inline void signs_unpack(const uint32_t *restrict packed, size_t words, s
     }
 }
 
-static inline float mean_of(float sum, size_t count) {
-    float mean = count > 0 ? sum / (float)count : 0;
-    mean = mean > KERNEL_LARGEST ? KERNEL_LARGEST : mean;
-    return mean < -KERNEL_LARGEST ? -KERNEL_LARGEST : mean;
-}
-
 /* One block; `words` is given by the caller so that it is a constant for whole blocks. */
 static inline size_t block_encode(const float *restrict values, float *restrict residual, size_t n, size_t words,
                                   uint8_t *restrict out) {
-    _Alignas(64) float input[BLOCK];
-    uint32_t packed[WORDS];
-    float sums[MEANS], means[MEANS];
+    _Alignas(64) float input[ONEBIT_BLOCK];
+    uint32_t packed[ONEBIT_WORDS];
+    float sums[ONEBIT_MEANS], means[ONEBIT_MEANS];
     size_t negatives = 0;
     if (residual)
         for (size_t i = 0; i < n; i++)
             input[i] = values[i] + residual[i];
     else
         memcpy(input, values, n * sizeof *input);
-    for (size_t i = n; i % LANES != 0; i++)
+    for (size_t i = n; i % ONEBIT_LANES != 0; i++)
         input[i] = 0;
-    const bool finite = signed_sums(input, words * WORD_BITS, sums) < KERNEL_INFINITY;
+    const bool finite = signed_sums(input, words * ONEBIT_WORD_BITS, sums) < KERNEL_INFINITY;
     signs_pack(input, words, n, packed);
     for (size_t i = 0; i < words; i++)
         negatives += (size_t)__builtin_popcount(packed[i]);
-    means[0] = finite ? mean_of(sums[0], n - negatives) : kernel_float(KERNEL_INFINITY | 0x400000u);
-    means[1] = finite ? mean_of(sums[1], negatives) : means[0];
+    means[0] = finite ? onebit_mean(sums[0], n - negatives) : kernel_float(KERNEL_NAN);
+    means[1] = finite ? onebit_mean(sums[1], negatives) : means[0];
     memcpy(out, means, sizeof means);
     memcpy(out + sizeof means, packed, words * sizeof *packed);
     if (residual && finite) {
-        _Alignas(64) float sent[BLOCK];
+        _Alignas(64) float sent[ONEBIT_BLOCK];
         signs_unpack(packed, words, n, kernel_bits(means[0]), kernel_bits(means[1]), sent);
         for (size_t i = 0; i < n; i++)
             residual[i] = input[i] - sent[i];
@@ -111,34 +89,35 @@ static size_t onebit_encode(const float *values, float *residual, uint32_t eleme
                             const struct codec_options *options, uint8_t *out) {
     (void)options;
     size_t used = 0, first = 0;
-    for (; elements - first >= BLOCK; first += BLOCK)
-        used += block_encode(values + first, residual ? residual + first : NULL, BLOCK, WORDS, out + used);
+    for (; elements - first >= ONEBIT_BLOCK; first += ONEBIT_BLOCK)
+        used +=
+            block_encode(values + first, residual ? residual + first : NULL, ONEBIT_BLOCK, ONEBIT_WORDS, out + used);
     if (first < elements)
         used += block_encode(values + first, residual ? residual + first : NULL, elements - first,
-                             words_of(elements - first), out + used);
+                             onebit_words(elements - first), out + used);
     return used;
 }
 
 static inline void block_decode(const uint8_t *data, size_t n, size_t words, float *out) {
-    uint32_t packed[WORDS];
-    memcpy(packed, data + MEANS * sizeof(float), words * sizeof *packed);
+    uint32_t packed[ONEBIT_WORDS];
+    memcpy(packed, data + ONEBIT_MEANS * sizeof(float), words * sizeof *packed);
     signs_unpack(packed, words, n, kernel_load32(data), kernel_load32(data + sizeof(float)), out);
 }
 
 static const float *onebit_decode(const uint8_t *data, uint32_t elements, size_t first, size_t n, float *scratch) {
     (void)elements;
-    data += first / BLOCK * BLOCK_BYTES;
+    data += first / ONEBIT_BLOCK * ONEBIT_BLOCK_BYTES;
     size_t at = 0;
-    for (; n - at >= BLOCK; at += BLOCK, data += BLOCK_BYTES)
-        block_decode(data, BLOCK, WORDS, scratch + at);
+    for (; n - at >= ONEBIT_BLOCK; at += ONEBIT_BLOCK, data += ONEBIT_BLOCK_BYTES)
+        block_decode(data, ONEBIT_BLOCK, ONEBIT_WORDS, scratch + at);
     if (at < n)
-        block_decode(data, n - at, words_of(n - at), scratch + at);
+        block_decode(data, n - at, onebit_words(n - at), scratch + at);
     return scratch;
 }
 
 static bool onebit_finite(const uint8_t *data, uint32_t elements) {
-    for (size_t first = 0; first < elements; first += BLOCK, data += BLOCK_BYTES)
-        if (!kernel_all_finite(data, MEANS))
+    for (size_t first = 0; first < elements; first += ONEBIT_BLOCK, data += ONEBIT_BLOCK_BYTES)
+        if (!kernel_all_finite(data, ONEBIT_MEANS))
             return false;
     return true;
 }
@@ -146,22 +125,17 @@ static bool onebit_finite(const uint8_t *data, uint32_t elements) {
 const struct codec_kernels ISA_NAME(codec_onebit) = {onebit_encode, onebit_decode, onebit_finite};
 
 #ifdef LG_ISA_IS_base
-_Static_assert(CODEC_CHUNK % BLOCK == 0, "a chunk begins with a block");
-
-static size_t unit_bytes(uint32_t elements) {
-    const size_t whole = elements / BLOCK, rest = elements % BLOCK;
-    return whole * BLOCK_BYTES + (rest ? sizeof(uint32_t) * (MEANS + words_of(rest)) : 0);
-}
+_Static_assert(CODEC_CHUNK % ONEBIT_BLOCK == 0, "a chunk begins with a block");
 
 static size_t onebit_bytes_max(uint32_t elements, const struct codec_options *options) {
     (void)options;
-    return unit_bytes(elements);
+    return onebit_bytes(elements);
 }
 
 static enum lg_status onebit_measure(const uint8_t *data, size_t available, uint32_t elements, size_t *bytes,
                                      struct lg_error *error) {
     (void)data;
-    return kernel_measure(unit_bytes(elements), available, bytes, error);
+    return kernel_measure(onebit_bytes(elements), available, bytes, error);
 }
 
 const struct codec codec_onebit = {

@@ -1,51 +1,13 @@
-/* The largest magnitudes only, exact; what is left out goes to the residual. Of equal magnitudes the first ones are
- * taken. NaN and infinities are the largest of all, so they are sent; where one was, the residual becomes zero.
- *
- * A unit: one word per chunk of 4,096 elements (how many are sent, and in bit 16 how their places are given), then per
- * chunk the values (floats) and their places within the chunk: ascending 16-bit numbers, filled up to a multiple of 4
- * bytes, or a bitmap of ceil(n/32) words, whichever is shorter. */
+/* The largest magnitudes only; the layout is in topk.h. */
+#include "common/codecs/topk.h"
+
 #include "common/codecs/kernel.h"
 
 enum {
-    COUNT_MASK = 0xffff,
-    BITMAP = 0x10000, /* in a chunk's word */
-    WORD_BITS = 32,
     GROUP = 32,        /* elements looked at together: most groups hold nothing that is sent */
     SAMPLE = 2048,     /* elements that bracket the threshold */
     CANDIDATES = 8192, /* elements inside the bracket, at most */
-    CHUNKS_MAX = CODEC_ELEMENTS_MAX / CODEC_CHUNK
 };
-
-static inline size_t chunks_of(uint32_t elements) {
-    return (elements + CODEC_CHUNK - 1) / CODEC_CHUNK;
-}
-
-static inline size_t chunk_elements(uint32_t elements, size_t chunk) {
-    const size_t rest = elements - chunk * CODEC_CHUNK;
-    return rest < CODEC_CHUNK ? rest : CODEC_CHUNK;
-}
-
-static inline size_t list_bytes(size_t count) {
-    return (count * sizeof(uint16_t) + 3) & ~(size_t)3;
-}
-
-static inline size_t bitmap_bytes(size_t n) {
-    return (n + WORD_BITS - 1) / WORD_BITS * sizeof(uint32_t);
-}
-
-/* Bytes of a chunk whose word is `word`. */
-static inline size_t chunk_bytes(uint32_t word, size_t n) {
-    const size_t count = word & COUNT_MASK;
-    return count * sizeof(float) + (word & BITMAP ? bitmap_bytes(n) : list_bytes(count));
-}
-
-/* Elements to send of a unit. */
-static inline size_t quota(uint32_t elements, const struct codec_options *options) {
-    const double wanted = options->keep * (double)elements;
-    size_t count = wanted < (double)elements ? (size_t)wanted : elements;
-    count += (double)count < wanted && count < elements;
-    return count > 0 ? count : 1;
-}
 
 /* ---- the threshold: the k-th largest magnitude */
 
@@ -152,21 +114,20 @@ static inline size_t places_thin(const uint32_t *magnitudes, uint32_t least, siz
 /* Values and places of one chunk at `out`; its word in *word. */
 static inline size_t chunk_write(const float *values, size_t n, const uint16_t *places, size_t count, uint8_t *out,
                                  uint32_t *word) {
-    const bool bitmap = bitmap_bytes(n) < list_bytes(count);
-    *word = (uint32_t)count | (bitmap ? BITMAP : 0);
+    *word = topk_word(count, n);
     for (size_t i = 0; i < count; i++)
         memcpy(out + i * sizeof *values, &values[places[i]], sizeof *values);
     out += count * sizeof *values;
-    if (bitmap) {
-        uint32_t words[CODEC_CHUNK / WORD_BITS] = {0};
+    if (*word & TOPK_BITMAP) {
+        uint32_t words[CODEC_CHUNK / TOPK_WORD_BITS] = {0};
         for (size_t i = 0; i < count; i++)
-            words[places[i] / WORD_BITS] |= 1u << places[i] % WORD_BITS;
-        memcpy(out, words, bitmap_bytes(n));
+            words[places[i] / TOPK_WORD_BITS] |= 1u << places[i] % TOPK_WORD_BITS;
+        memcpy(out, words, topk_bitmap_bytes(n));
     } else {
         memcpy(out, places, count * sizeof *places);
-        memset(out + count * sizeof *places, 0, list_bytes(count) - count * sizeof *places);
+        memset(out + count * sizeof *places, 0, topk_list_bytes(count) - count * sizeof *places);
     }
-    return chunk_bytes(*word, n);
+    return topk_chunk_bytes(*word, n);
 }
 
 static size_t topk_encode(const float *values, float *residual, uint32_t elements, const struct codec_options *options,
@@ -181,13 +142,13 @@ static size_t topk_encode(const float *values, float *residual, uint32_t element
     }
     for (size_t i = 0; i < elements; i++)
         magnitudes[i] = kernel_magnitude(input[i]);
-    const size_t k = quota(elements, options);
+    const size_t k = topk_quota(elements, options->keep);
     uint32_t least = threshold(input, magnitudes, elements, k);
     least = least > 0 ? least : 1; /* zeros need not be sent */
     size_t equal = k - count_from(magnitudes, elements, least + 1);
-    size_t used = chunks_of(elements) * sizeof(uint32_t);
-    for (size_t chunk = 0; chunk < chunks_of(elements); chunk++) {
-        const size_t first = chunk * CODEC_CHUNK, n = chunk_elements(elements, chunk);
+    size_t used = topk_chunks(elements) * sizeof(uint32_t);
+    for (size_t chunk = 0; chunk < topk_chunks(elements); chunk++) {
+        const size_t first = chunk * CODEC_CHUNK, n = topk_chunk_elements(elements, chunk);
         size_t count = places_from(magnitudes + first, n, least, places);
         count = places_thin(magnitudes + first, least, &equal, places, count);
         uint32_t word;
@@ -206,33 +167,33 @@ static size_t topk_encode(const float *values, float *residual, uint32_t element
 
 static const float *topk_decode(const uint8_t *data, uint32_t elements, size_t first, size_t n, float *scratch) {
     const size_t chunk = first / CODEC_CHUNK;
-    size_t at = chunks_of(elements) * sizeof(uint32_t);
+    size_t at = topk_chunks(elements) * sizeof(uint32_t);
     for (size_t i = 0; i < chunk; i++)
-        at += chunk_bytes(kernel_load32(data + i * sizeof(uint32_t)), CODEC_CHUNK);
+        at += topk_chunk_bytes(kernel_load32(data + i * sizeof(uint32_t)), CODEC_CHUNK);
     const uint32_t word = kernel_load32(data + chunk * sizeof(uint32_t));
-    const size_t count = word & COUNT_MASK;
+    const size_t count = word & TOPK_COUNT_MASK;
     const uint8_t *values = data + at, *places = values + count * sizeof(float);
     memset(scratch, 0, n * sizeof *scratch);
-    if (!(word & BITMAP)) {
+    if (!(word & TOPK_BITMAP)) {
         for (size_t i = 0; i < count; i++)
             memcpy(&scratch[kernel_load16(places + i * sizeof(uint16_t))], values + i * sizeof(float), sizeof(float));
         return scratch;
     }
-    for (size_t i = 0; i * WORD_BITS < n; i++)
+    for (size_t i = 0; i * TOPK_WORD_BITS < n; i++)
         for (uint32_t bits = kernel_load32(places + i * sizeof bits); bits != 0; bits &= bits - 1) {
-            memcpy(&scratch[i * WORD_BITS + (size_t)__builtin_ctz(bits)], values, sizeof(float));
+            memcpy(&scratch[i * TOPK_WORD_BITS + (size_t)__builtin_ctz(bits)], values, sizeof(float));
             values += sizeof(float);
         }
     return scratch;
 }
 
 static bool topk_finite(const uint8_t *data, uint32_t elements) {
-    size_t at = chunks_of(elements) * sizeof(uint32_t);
+    size_t at = topk_chunks(elements) * sizeof(uint32_t);
     bool finite = true;
-    for (size_t chunk = 0; chunk < chunks_of(elements); chunk++) {
+    for (size_t chunk = 0; chunk < topk_chunks(elements); chunk++) {
         const uint32_t word = kernel_load32(data + chunk * sizeof word);
-        finite = finite && kernel_all_finite(data + at, word & COUNT_MASK);
-        at += chunk_bytes(word, chunk_elements(elements, chunk));
+        finite = finite && kernel_all_finite(data + at, word & TOPK_COUNT_MASK);
+        at += topk_chunk_bytes(word, topk_chunk_elements(elements, chunk));
     }
     return finite;
 }
@@ -242,8 +203,8 @@ const struct codec_kernels ISA_NAME(codec_topk) = {topk_encode, topk_decode, top
 #ifdef LG_ISA_IS_base
 
 static size_t topk_bytes_max(uint32_t elements, const struct codec_options *options) {
-    const size_t k = quota(elements, options), chunks = chunks_of(elements);
-    const size_t lists = k * sizeof(uint16_t) + chunks * 2, bitmaps = bitmap_bytes(elements);
+    const size_t k = topk_quota(elements, options->keep), chunks = topk_chunks(elements);
+    const size_t lists = k * sizeof(uint16_t) + chunks * 2, bitmaps = topk_bitmap_bytes(elements);
     return chunks * sizeof(uint32_t) + k * sizeof(float) + (lists < bitmaps ? lists : bitmaps);
 }
 
@@ -259,29 +220,29 @@ static bool list_valid(const uint8_t *places, size_t count, size_t n) {
 
 static bool bitmap_valid(const uint8_t *places, size_t count, size_t n) {
     size_t found = 0;
-    for (size_t i = 0; i * WORD_BITS < n; i++)
+    for (size_t i = 0; i * TOPK_WORD_BITS < n; i++)
         found += (size_t)__builtin_popcount(kernel_load32(places + i * sizeof(uint32_t)));
-    const uint32_t last = kernel_load32(places + (n - 1) / WORD_BITS * sizeof last);
-    return found == count && (n % WORD_BITS == 0 || last >> n % WORD_BITS == 0);
+    const uint32_t last = kernel_load32(places + (n - 1) / TOPK_WORD_BITS * sizeof last);
+    return found == count && (n % TOPK_WORD_BITS == 0 || last >> n % TOPK_WORD_BITS == 0);
 }
 
 static enum lg_status topk_measure(const uint8_t *data, size_t available, uint32_t elements, size_t *bytes,
                                    struct lg_error *error) {
-    size_t at = chunks_of(elements) * sizeof(uint32_t);
+    size_t at = topk_chunks(elements) * sizeof(uint32_t);
     *bytes = at;
     if (available < at)
         return kernel_measure(at, available, bytes, error);
-    for (size_t chunk = 0; chunk < chunks_of(elements); chunk++) {
+    for (size_t chunk = 0; chunk < topk_chunks(elements); chunk++) {
         const uint32_t word = kernel_load32(data + chunk * sizeof word);
-        const size_t count = word & COUNT_MASK, n = chunk_elements(elements, chunk);
-        if (word > (BITMAP | COUNT_MASK) || count > n)
+        const size_t count = word & TOPK_COUNT_MASK, n = topk_chunk_elements(elements, chunk);
+        if (word > (TOPK_BITMAP | TOPK_COUNT_MASK) || count > n)
             return lg_fail(error, LG_MALFORMED, "chunk %zu claims %zu of %zu elements", chunk, count, n);
-        if (available - at < chunk_bytes(word, n))
-            return kernel_measure(at + chunk_bytes(word, n), available, bytes, error);
+        if (available - at < topk_chunk_bytes(word, n))
+            return kernel_measure(at + topk_chunk_bytes(word, n), available, bytes, error);
         const uint8_t *places = data + at + count * sizeof(float);
-        if (word & BITMAP ? !bitmap_valid(places, count, n) : !list_valid(places, count, n))
+        if (word & TOPK_BITMAP ? !bitmap_valid(places, count, n) : !list_valid(places, count, n))
             return lg_fail(error, LG_MALFORMED, "the places of chunk %zu do not fit its %zu elements", chunk, n);
-        at += chunk_bytes(word, n);
+        at += topk_chunk_bytes(word, n);
     }
     *bytes = at;
     return LG_OK;
