@@ -189,6 +189,9 @@ $(BUILD)/%.o: %.c $(STAMP) | $(GEN).h
 
 $(filter-out %/cpu.o %/team.o,$(patsubst %.c,$(BUILD)/%.o,$(wildcard gpu/cpu/*.c))): CFLAGS_ALL += $(OP_FLAGS)
 
+# Codecs give the same bits as on the CPU: no multiplication is made one with an addition.
+$(BUILD)/gpu/cuda/codec%.cu.o: NVCC_FLAGS += -fmad=false
+
 $(BUILD)/%.cu.o: %.cu $(STAMP)
 	@mkdir -p $(@D)
 	$(call say,NVCC,$<)

@@ -18,7 +18,7 @@ enum {
 KERNEL_BOTH uint16_t f16_narrow(float value) {
     uint32_t bits = kernel_bits(value), magnitude = bits & ~KERNEL_SIGN;
     uint32_t normal = ((magnitude + 0xfff + ((magnitude >> F16_SHIFT) & 1)) >> F16_SHIFT) - F16_REBIAS;
-    normal = normal > F16_LARGEST ? F16_LARGEST : normal;
+    normal = normal > F16_LARGEST ? (uint32_t)F16_LARGEST : normal;
     uint32_t small = kernel_bits(kernel_float(magnitude) + 0.5f) - 0x3f000000u;
     uint32_t special = magnitude > KERNEL_INFINITY ? F16_QUIET : F16_EXPONENT;
     uint32_t finite = kernel_choose(magnitude < F16_NORMAL_LEAST, small, normal);
@@ -28,7 +28,7 @@ KERNEL_BOTH uint16_t f16_narrow(float value) {
 
 KERNEL_BOTH float f16_widen(uint16_t word) {
     uint32_t magnitude = word & 0x7fffu;
-    uint32_t normal = (magnitude + F16_REBIAS + (magnitude >= F16_EXPONENT ? F16_REBIAS : 0)) << F16_SHIFT;
+    uint32_t normal = (magnitude + F16_REBIAS + (magnitude >= F16_EXPONENT ? (uint32_t)F16_REBIAS : 0)) << F16_SHIFT;
     uint32_t small = kernel_bits((float)(int32_t)magnitude * 0x1p-24f);
     return kernel_float(kernel_choose(magnitude < 0x0400, small, normal) | ((uint32_t)word & 0x8000u) << 16);
 }

@@ -49,7 +49,7 @@ KERNEL_BOTH uint32_t int8_noise(uint32_t counter, uint32_t key_low, uint32_t key
 
 /* `most`: the block's largest magnitude, or any that is not finite. */
 KERNEL_BOTH float int8_scale(float most) {
-    const float scale = most / INT8_LEVELS, kept = scale < INT8_SCALE_LARGEST ? scale : INT8_SCALE_LARGEST;
+    const float scale = most / (float)INT8_LEVELS, kept = scale < INT8_SCALE_LARGEST ? scale : INT8_SCALE_LARGEST;
     return kernel_bits(most) < KERNEL_INFINITY ? most < INT8_LEAST ? 0 : kept : kernel_float(KERNEL_NAN);
 }
 

@@ -24,7 +24,7 @@ KERNEL_BOTH size_t topk_chunks(uint32_t elements) {
 
 KERNEL_BOTH size_t topk_chunk_elements(uint32_t elements, size_t chunk) {
     const size_t rest = elements - chunk * CODEC_CHUNK;
-    return rest < CODEC_CHUNK ? rest : CODEC_CHUNK;
+    return rest < CODEC_CHUNK ? rest : (size_t)CODEC_CHUNK;
 }
 
 KERNEL_BOTH size_t topk_list_bytes(size_t count) {

@@ -125,6 +125,14 @@ const struct emulated_thread *emulated_lane(unsigned lane) {
     return &(me - me->thread.lane + lane)->thread;
 }
 
+unsigned emulated_ballot(unsigned turn) {
+    struct fiber *me = (struct fiber *)emulated_now, *first = me - me->thread.lane;
+    unsigned all = 0;
+    for (unsigned lane = 0; lane < WARP; lane++)
+        all |= (unsigned)(first[lane].thread.slots[turn] & 1) << lane;
+    return all;
+}
+
 static unsigned count_in(enum state state, unsigned first, unsigned last) {
     unsigned count = 0;
     for (unsigned i = first; i < last; i++)

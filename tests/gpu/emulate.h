@@ -64,6 +64,8 @@ void emulated_wait_warp(void);
 /* The slot of the same warp's lane. */
 uint64_t emulated_slot(unsigned lane, unsigned turn);
 const struct emulated_thread *emulated_lane(unsigned lane);
+/* A bit for each lane of the same warp: the lowest of its slot. */
+unsigned emulated_ballot(unsigned turn);
 
 template <class F> void emulated_launch(dim3 grid, dim3 block, size_t shared_bytes, bool backwards, F body) {
     emulated_run(
@@ -82,15 +84,47 @@ static inline void __syncwarp(void) {
     emulated_wait_warp();
 }
 
-template <class T> static inline T __shfl_xor_sync(unsigned, T value, int mask) {
+/* What the warp's lane `from` gives; every lane takes part. */
+template <class T> static inline T emulated_shuffle(T value, unsigned from) {
     struct emulated_thread *me = emulated_now;
     unsigned turn = me->turn++ & 1;
     T other;
     memcpy(&me->slots[turn], &value, sizeof value);
     emulated_wait_warp();
-    uint64_t slot = emulated_slot(me->lane ^ (unsigned)mask, turn);
+    uint64_t slot = emulated_slot(from, turn);
     memcpy(&other, &slot, sizeof other);
     return other;
+}
+
+template <class T> static inline T __shfl_xor_sync(unsigned, T value, int mask) {
+    return emulated_shuffle(value, emulated_now->lane ^ (unsigned)mask);
+}
+
+template <class T> static inline T __shfl_sync(unsigned, T value, int lane) {
+    return emulated_shuffle(value, (unsigned)lane);
+}
+
+template <class T> static inline T __shfl_up_sync(unsigned, T value, unsigned delta) {
+    unsigned lane = emulated_now->lane;
+    return emulated_shuffle(value, lane >= delta ? lane - delta : lane);
+}
+
+static inline unsigned __ballot_sync(unsigned, int yes) {
+    struct emulated_thread *me = emulated_now;
+    unsigned turn = me->turn++ & 1;
+    me->slots[turn] = yes != 0;
+    emulated_wait_warp();
+    return emulated_ballot(turn);
+}
+
+static inline int __popc(unsigned x) {
+    return __builtin_popcount(x);
+}
+
+static inline unsigned atomicAdd(unsigned *at, unsigned value) {
+    unsigned before = *at;
+    *at = before + value;
+    return before;
 }
 
 static inline float atomicAdd(float *at, float value) {
