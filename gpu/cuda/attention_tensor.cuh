@@ -200,7 +200,7 @@ CUDA_INLINE void product_with_tile(float (&sums)[M][W / 8][4], const float (&p)[
 }
 
 CUDA_INLINE void pair_store(float *to, float a, float b) {
-    *(pack<2> *)(void *)to = {{a, b}};
+    pack_store<2>(to, {{a, b}});
 }
 CUDA_INLINE void pair_store(__nv_bfloat16 *to, float a, float b) {
     *(uint32_t *)(void *)to = bf16_pair(a, b);
