@@ -106,6 +106,7 @@ EMULATED := $(if $(CXX_FOUND),$(if $(findstring thread,$(SAN))$(filter-out x86_6
 # start as workers with GPUs. Nothing of it is installed.
 EMULATED_HOME := $(BUILD)/tests/gpu/emulated
 EMULATED_TREE := $(if $(EMULATED),$(EMULATED_HOME)/lib/lagoon/lagoon-cuda.so $(EMULATED_HOME)/driver/libcuda.so.1 \
+    $(EMULATED_HOME)/driver/libnvidia-ml.so.1 \
     $(patsubst $(BUILD)/%,$(EMULATED_HOME)/%,$(PROGRAMS)))
 TESTS    := $(patsubst %.c,$(BUILD)/%,$(foreach k,unit conformance golden sim,$(wildcard tests/$(k)/*_test.c)) \
             $(filter-out tests/gpu/emulated_%,$(wildcard tests/gpu/*_test.c)) $(EMULATED))
@@ -237,6 +238,14 @@ $(EMULATED_HOME)/driver/libcuda.so.1: tests/gpu/emulated_driver.c $(STAMP)
 	@mkdir -p $(@D)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS_ALL) $(WARN) -fPIC -shared $(LDFLAGS_ALL) -o $@ $<
+
+# A management library of no GPUs at all; also for the agent's own tests.
+FAKE_NVML := $(EMULATED_HOME)/driver/libnvidia-ml.so.1
+$(FAKE_NVML): tests/gpu/fake_nvml.c $(STAMP)
+	@mkdir -p $(@D)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(CFLAGS_ALL) $(WARN) -fPIC -shared $(LDFLAGS_ALL) -o $@ $<
+$(BUILD)/tests/unit/agent_devices_test: | $(FAKE_NVML)
 
 # Not symbolic links: programs look for the backend where they themselves lie.
 $(EMULATED_HOME)/bin/%: $(BUILD)/bin/%

@@ -146,6 +146,12 @@ static enum lg_status start(struct agent *agent, struct lg_error *error) {
     log_info("ready", "worker \"%s\": %lld slot%s, device %s%s, %lld threads each; stats at %s", agent->name,
              (long long)agent->slots, agent->slots == 1 ? "" : "s", agent->devices[0], more,
              (long long)host_threads(agent->config, agent->slots), http_url(agent->http));
+    agent->device_numbers = agent_devices_start(&(struct agent_devices_options){
+        .devices = (const char(*)[HOST_DEVICE_BYTES])agent->devices,
+        .device_count = agent->device_count,
+        .library = NVML_LIBRARY,
+        .bus_id = nvml_bus_id,
+    });
     uv_timer_start(&agent->tick, on_tick, 0, AGENT_TICK_MS);
     return LG_OK;
 }
@@ -156,6 +162,7 @@ static void free_all(struct agent *agent) {
         zmq_ctx_term(agent->zmq);
     wire_arena_free(agent->arena);
     line_queue_deinit(&agent->lines);
+    agent_devices_stop(agent->device_numbers);
     metrics_free(agent->metrics);
     host_release(agent->name_lock);
     host_release(agent->slots_lock);

@@ -10,6 +10,7 @@
 #include "common/metrics.h"
 #include "common/net.h"
 #include "proto/wire.h"
+#include "worker/agent_devices.h"
 #include "worker/agent_host.h"
 #include "worker/agent_lines.h"
 #include "worker/trainer_numbers.h"
@@ -100,6 +101,7 @@ struct agent {
     struct line_queue lines;
     char read_buffer[65536];
 
+    struct agent_devices *device_numbers; /* NULL: nothing is known of them */
     struct metrics *metrics;
     struct metric_cell *running;
     struct http_server *http;

@@ -58,11 +58,17 @@ static void send_register(struct agent *agent, int64_t slots) {
 
 static void send_beat(struct agent *agent) {
     uint64_t trainers[AGENT_SLOTS_MAX];
+    struct device_sample samples[HOST_DEVICES_MAX];
+    struct wire_device_stats devices[HOST_DEVICES_MAX];
     struct wire_message message = {.kind = WIRE_BEAT, .request = REQUEST_MEMBERSHIP};
     message.beat = (struct wire_beat){.member = agent->member,
                                       .instance = agent->instance,
                                       .trainers = trainers,
-                                      .trainer_count = agent->trainer_count};
+                                      .trainer_count = agent->trainer_count,
+                                      .devices = devices,
+                                      .device_count = agent_devices_take(agent->device_numbers, samples)};
+    for (size_t i = 0; i < message.beat.device_count; i++)
+        devices[i] = samples[i].stats;
     for (size_t i = 0; i < agent->trainer_count; i++)
         trainers[i] = agent->trainers[i]->trainer;
     link_send(agent, &message);

@@ -65,8 +65,32 @@ void agent_stats_count_exit(struct agent *agent, const char *kind) {
 
 /* ---- answering */
 
+static void set_gauge(struct agent *agent, enum metric metric, const char *device, uint64_t number) {
+    metric_set(metrics_cell(agent->metrics, metric, &device), (int64_t)number);
+}
+
+/* Looked at when somebody asks. What is not known has no gauge; what was known once keeps its last number. */
+static void show_devices(struct agent *agent) {
+    struct device_sample samples[HOST_DEVICES_MAX];
+    size_t count = agent_devices_take(agent->device_numbers, samples);
+    for (size_t i = 0; i < count; i++) {
+        const struct wire_device_stats *stats = &samples[i].stats;
+        if (stats->memory_bytes > 0) {
+            set_gauge(agent, METRIC_DEVICE_MEMORY, stats->device, stats->memory_bytes);
+            set_gauge(agent, METRIC_DEVICE_MEMORY_USED, stats->device, stats->memory_used_bytes);
+        }
+        if (stats->utilisation_known)
+            set_gauge(agent, METRIC_DEVICE_UTILISATION, stats->device, stats->utilisation_percent);
+        if (stats->temperature_c > 0)
+            set_gauge(agent, METRIC_DEVICE_TEMPERATURE, stats->device, stats->temperature_c);
+        if (stats->power_mw > 0)
+            set_gauge(agent, METRIC_DEVICE_POWER, stats->device, (stats->power_mw + 500) / 1000);
+    }
+}
+
 static void produce_metrics(void *data, struct http_reply *reply) {
     struct agent *agent = data;
+    show_devices(agent);
     reply->content_type = METRICS_CONTENT_TYPE;
     metrics_render(agent->metrics, &reply->body);
 }
@@ -125,6 +149,29 @@ static void produce_trainer(struct buf *body, const struct agent_trainer *traine
     buf_char(body, '}');
 }
 
+/* What is not known is left out. */
+static void produce_devices(struct buf *body, struct agent *agent) {
+    struct device_sample samples[HOST_DEVICES_MAX];
+    size_t count = agent_devices_take(agent->device_numbers, samples);
+    for (size_t i = 0; i < count; i++) {
+        const struct wire_device_stats *stats = &samples[i].stats;
+        buf_text(body, i ? ", {\"device\": " : "{\"device\": ");
+        buf_json_text(body, stats->device);
+        buf_text(body, ", \"name\": ");
+        buf_json_text(body, stats->name);
+        if (stats->memory_bytes > 0)
+            buf_printf(body, ", \"memory_bytes\": %" PRIu64 ", \"memory_used_bytes\": %" PRIu64, stats->memory_bytes,
+                       stats->memory_used_bytes);
+        if (stats->utilisation_known)
+            buf_printf(body, ", \"utilisation\": %.2f", stats->utilisation_percent / 100.0);
+        if (stats->temperature_c > 0)
+            buf_printf(body, ", \"temperature_c\": %" PRIu32, stats->temperature_c);
+        if (stats->power_mw > 0)
+            buf_printf(body, ", \"power_w\": %.1f", (double)stats->power_mw / 1000);
+        buf_char(body, '}');
+    }
+}
+
 /* The newest exits, newest first. */
 static void produce_exits(struct buf *body, const struct agent *agent) {
     enum { SHOWN = 16 };
@@ -144,6 +191,7 @@ static void produce_stats(void *data, struct http_reply *reply) {
     struct agent *agent = data;
     struct buf *body = &reply->body;
     reply->content_type = "application/json";
+    show_devices(agent); /* for the metrics at the end */
     buf_char(body, '{');
     json_field(body, "name", agent->name);
     json_field(body, "role", "worker");
@@ -158,6 +206,8 @@ static void produce_stats(void *data, struct http_reply *reply) {
         buf_text(body, i ? ", " : "");
         produce_trainer(body, agent->trainers[i]);
     }
+    buf_text(body, "], \"devices\": [");
+    produce_devices(body, agent);
     buf_text(body, "], \"exits\": [");
     produce_exits(body, agent);
     buf_text(body, "], \"metrics\": ");

@@ -1,10 +1,13 @@
 /* A libcuda.so.1 for machines without a driver: it says that there are GPUs, two or as many as the environment's
- * LAGOON_EMULATED_GPUS says, and nothing else. With the emulated backend (emulate.h) behind it, workers that
- * integration tests start have GPUs. */
+ * LAGOON_EMULATED_GPUS says, and where they are (fake_nvml.c). With the emulated backend (emulate.h) behind it, workers
+ * that integration tests start have GPUs. */
+#include <stdio.h>
 #include <stdlib.h>
 
 int cuInit(unsigned flags);
 int cuDeviceGetCount(int *count);
+int cuDeviceGet(int *device, int ordinal);
+int cuDeviceGetPCIBusId(char *text, int bytes, int device);
 
 int cuInit(unsigned flags) {
     (void)flags;
@@ -14,5 +17,18 @@ int cuInit(unsigned flags) {
 int cuDeviceGetCount(int *count) {
     const char *text = getenv("LAGOON_EMULATED_GPUS");
     *count = text ? atoi(text) : 2;
+    return 0;
+}
+
+int cuDeviceGet(int *device, int ordinal) {
+    *device = ordinal;
+    return 0;
+}
+
+/* The first one has the last address, as with CUDA_VISIBLE_DEVICES=1,0. */
+int cuDeviceGetPCIBusId(char *text, int bytes, int device) {
+    int count;
+    cuDeviceGetCount(&count);
+    snprintf(text, (size_t)bytes, "0000:%02x:00.0", (unsigned)(0x10 + count - 1 - device));
     return 0;
 }

@@ -13,7 +13,7 @@ import termios
 import time
 import unittest
 
-from cluster import BIN, ROOT, SLOW, Cluster, wait_until
+from cluster import BIN, EMULATED, ROOT, SLOW, Cluster, wait_until
 
 LAGOON = os.path.join(BIN, "lagoon")
 ENTER, LEAVE = b"\x1b[?1049h", b"\x1b[?25h\x1b[?1049l"
@@ -114,6 +114,23 @@ class Top(unittest.TestCase):
             self.assertGreater(trainer["read_seconds"], 0)
             self.assertGreaterEqual(trainer["compute_seconds"], trainer["read_seconds"])
             self.assertGreaterEqual(trainer["communication_seconds"], trainer["wait_seconds"])
+
+    @unittest.skipUnless(os.path.exists(os.path.join(EMULATED, "driver/libnvidia-ml.so.1")), "no emulated GPUs")
+    def test_devices(self):
+        """The driver says where GPUs are, the management library what they do; neither knows the other's numbers."""
+        with Cluster(workers=0) as cluster:
+            cluster.start_worker("gpus", slots=0, gpus=2, args=["--device=auto"]).ready()
+            cluster.start_worker("plain").ready()
+
+            def look():
+                text = cluster.lagoon("top").stdout
+                return text if "fake card 11" in text and re.search(r"^plain +auto +[\d.]+ .iB.*%", text, re.M) else None
+            text = wait_until(look, 20, "devices have numbers")
+            self.assertRegex(text, r"(?m)^gpus +cuda:0 +2 GiB +80 GiB +17% +57 C +17 W +fake card 11$")
+            self.assertRegex(text, r"(?m)^gpus +cuda:1 +1 GiB +80 GiB +16% +56 C +16 W +fake card 10$")
+            metrics = cluster.http("gpus", "/metrics")
+            self.assertIn('lagoon_device_memory_used_bytes{device="cuda:0"} 2147483648', metrics)
+            self.assertIn('lagoon_device_power_watts{device="cuda:1"} 16', metrics)
 
     def test_terminal(self):
         with Cluster(workers=1) as cluster:

@@ -487,6 +487,23 @@ static const char *http_get(const char *path) {
     return text;
 }
 
+START_TEST(the_agent_tells_of_its_devices) {
+    int64_t until_ms = now_ms() + DEADLINE_MS;
+    do { /* utilisation comes with the second sample */
+        ck_assert_msg(now_ms() < until_ms, "beats do not tell of the device");
+        receive_kind(WIRE_BEAT);
+    } while (message.beat.device_count == 0 || !message.beat.devices[0].utilisation_known);
+    ck_assert_uint_eq(message.beat.device_count, 1);
+    ck_assert_str_eq(message.beat.devices[0].device, "auto");
+    ck_assert_uint_gt(message.beat.devices[0].memory_bytes, message.beat.devices[0].memory_used_bytes);
+    ck_assert_uint_le(message.beat.devices[0].utilisation_percent, 100);
+    ck_assert_ptr_nonnull(strstr(http_get("/metrics"), "lagoon_device_memory_used_bytes{device=\"auto\"} "));
+    ck_assert_ptr_nonnull(strstr(http_get("/metrics"), "lagoon_device_utilisation_percent{device=\"auto\"} "));
+    ck_assert_ptr_null(strstr(http_get("/metrics"), "lagoon_device_power_watts{"));
+    ck_assert_ptr_nonnull(strstr(http_get("/stats.json"), "\"devices\": [{\"device\": \"auto\", \"name\": "));
+}
+END_TEST
+
 START_TEST(numbers_show_on_the_stats_endpoint) {
     int64_t until_ms = now_ms() + DEADLINE_MS;
     start_trainer(3, 1, "numbers");
@@ -542,6 +559,7 @@ int main(int argc, char **argv) {
     tcase_add_test(tests, garbage_does_no_harm);
     tcase_add_test(tests, a_coordinator_that_comes_later_is_found);
     tcase_add_test(tests, numbers_show_on_the_stats_endpoint);
+    tcase_add_test(tests, the_agent_tells_of_its_devices);
     tcase_add_test(tests, ended_trainers_leave_the_stats_endpoint_in_time);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
