@@ -113,17 +113,18 @@ WORK(work_upload, t->ops->upload(t->stream, N * sizeof(float), t->host, t->a))
 WORK(work_download, t->ops->download(t->stream, N * sizeof(float), t->a, t->host))
 WORK(work_copy, t->ops->copy(t->stream, N * sizeof(float), t->a, t->b))
 WORK(work_axpy, t->ops->axpy(t->stream, N, 1e-6f, t->a, t->b))
-WORK(work_gelu, t->ops->gelu_forward(t->stream, N, t->a, t->b))
-WORK(work_bias, t->ops->bias_add(t->stream, ROWS, WIDTH, t->a, t->b))
-WORK(work_columns, t->ops->column_sums(t->stream, ROWS, WIDTH, t->a, t->b))
-WORK(work_gemm, t->ops->gemm(t->stream, false, true, SIDE, SIDE, SIDE, 1, t->a, t->b, 0, t->c))
-WORK(work_norm, t->ops->norm_forward(t->stream, ROWS, WIDTH, 1e-5f, t->a, t->a, t->a, t->b, t->c, t->c + ROWS))
-WORK(work_norm_backward, t->ops->norm_backward(t->stream, ROWS, WIDTH, t->a, t->a, t->c, t->c + ROWS, t->a, t->b,
+#define FLOW(x) ((struct activation *)(void *)(x))
+WORK(work_gelu, t->ops->gelu_forward(t->stream, N, FLOW(t->a), FLOW(t->b)))
+WORK(work_bias, t->ops->bias_add(t->stream, ROWS, WIDTH, t->a, FLOW(t->b)))
+WORK(work_columns, t->ops->column_sums(t->stream, ROWS, WIDTH, FLOW(t->a), t->b))
+WORK(work_gemm, t->ops->gemm(t->stream, false, true, SIDE, SIDE, SIDE, 1, FLOW(t->a), FLOW(t->b), 0, FLOW(t->c)))
+WORK(work_norm, t->ops->norm_forward(t->stream, ROWS, WIDTH, 1e-5f, FLOW(t->a), t->a, t->a, FLOW(t->b), t->c, t->c + ROWS))
+WORK(work_norm_backward, t->ops->norm_backward(t->stream, ROWS, WIDTH, FLOW(t->a), t->a, t->c, t->c + ROWS, FLOW(t->a), FLOW(t->b),
                                                t->c + 2 * ROWS, t->c + 3 * ROWS))
-WORK(work_softmax, t->ops->softmax_cross_entropy(t->stream, 1024, 32768, t->a, t->labels, 1, t->b, t->sums))
+WORK(work_softmax, t->ops->softmax_cross_entropy(t->stream, 1024, 32768, FLOW(t->a), t->labels, 1, FLOW(t->b), t->sums))
 static const struct device_attention heads = {.batch = 8, .time = 1024, .heads = 12, .width = 64};
-WORK(work_attention, t->ops->attention_forward(t->stream, &heads, t->a, t->b, t->c))
-WORK(work_attention_backward, t->ops->attention_backward(t->stream, &heads, t->a, t->b, t->c, t->b, t->c + N))
+WORK(work_attention, t->ops->attention_forward(t->stream, &heads, FLOW(t->a), FLOW(t->b), t->c))
+WORK(work_attention_backward, t->ops->attention_backward(t->stream, &heads, FLOW(t->a), FLOW(t->b), t->c, FLOW(t->b), FLOW(t->c + N)))
 
 static enum lg_status bench_ops(struct bench *t, struct lg_error *error) {
     const double floats = N * 4e0, matrix = (double)ROWS * WIDTH * 4;

@@ -1,10 +1,17 @@
 /* Devices: where models compute. One interface, one folder of implementations each (gpu/cpu/, gpu/cuda/), the same
  * file names in both. Models are written once, against this header.
  *
- * All numbers are f32, all matrices row-major and dense; [a][b] below is a shape. Pointers called `device memory` come
- * from device_alloc (on the CPU any host memory will do). Ops are queued on a stream and run in its order; they
- * do not fail by themselves: the first failure of a device (a kernel launch, a workspace allocation) is kept and
- * returned by the next device_synchronize. On the CPU everything runs at once, on the caller and the device's threads.
+ * Matrices are row-major and dense; [a][b] below is a shape. Numbers are of two kinds, which the compiler keeps apart:
+ *
+ *   float *              f32: parameters, their gradients, sums, what an optimizer keeps
+ *   struct activation *  the device's own type: what flows between layers and the gradients of that, and the copy of
+ *                        the parameters that products read (op narrow). f32, but bf16 on "cuda:N/bf16". Ops widen it
+ *                        to f32 as they read it, compute in f32 and round once, to the nearest, as they write it
+ *
+ * Pointers called `device memory` come from alloc (on the CPU any host memory will do). Ops are queued on a stream and
+ * run in its order; they do not fail by themselves: the first failure of a device (a kernel launch, a workspace
+ * allocation) is kept and returned by the next device_synchronize. On the CPU everything runs at once, on the caller
+ * and the device's threads.
  *
  * Sizes may be 0: then nothing is read, and what an op overwrites is empty or zero. Inputs and outputs
  * may overlap only where an op says "in place". A device is used by one thread at a time. */
@@ -23,6 +30,7 @@ struct device;
 struct device_ops;
 struct device_stream; /* backends embed this first */
 struct device_event;  /* backends embed this first */
+struct activation;    /* never defined: numbers of a device's own type, struct device.activation_bytes each */
 
 enum { DEVICE_NAME_BYTES = 128, DEVICE_POOL_WINDOW_MAX = 15 };
 
@@ -31,7 +39,14 @@ struct device {
     char name[DEVICE_NAME_BYTES]; /* for people: "cpu, 2 threads, OpenBLAS Haswell" */
     unsigned threads;             /* host threads that compute; 1 on a GPU */
     bool host_memory;             /* the host may read and write device memory directly */
+    uint32_t activation_bytes;    /* of a number of an activation: 4 (f32) or 2 (bf16) */
+    double flops_peak;            /* dense products at their best, FLOP a second, as opened; 0: not known */
 };
+
+/* The place of element `first`; like strchr, it takes the const away. */
+static inline struct activation *activation_at(const struct device *device, const struct activation *x, size_t first) {
+    return (struct activation *)(uintptr_t)((const unsigned char *)x + first * device->activation_bytes);
+}
 
 struct device_stream {
     struct device *device;
@@ -84,6 +99,14 @@ struct device_unit {
     uint32_t elements;
 };
 
+/* AdamW (Loshchilov, Hutter 2019) as of its `step`-th update: 1, 2, ... The rule is in common/updaters/adam_rule.h,
+ * with a staleness weight of 1. */
+struct device_adamw {
+    float rate, weight_decay;
+    double beta1, beta2, epsilon;
+    uint64_t step;
+};
+
 /* Every slot is required; device_open asserts it. */
 struct device_ops {
     const char *kind; /* "cpu", "cuda" */
@@ -116,78 +139,113 @@ struct device_ops {
     enum lg_status (*event_synchronize)(struct device_event *event, struct lg_error *error);
 
     /* ---- matmul. c [m][n] = alpha * op(a) op(b) + beta * c. a is [m][k], or [k][m] with transpose_a; b is [k][n],
-     * or [n][k] with transpose_b. With beta 0, c is not read. */
+     * or [n][k] with transpose_b. With beta 0, c is not read. gemm_gradient is the same with an f32 result. */
     void (*gemm)(struct device_stream *s, bool transpose_a, bool transpose_b, uint32_t m, uint32_t n, uint32_t k,
-                 float alpha, const float *a, const float *b, float beta, float *c);
+                 float alpha, const struct activation *a, const struct activation *b, float beta, struct activation *c);
+    void (*gemm_gradient)(struct device_stream *s, bool transpose_a, bool transpose_b, uint32_t m, uint32_t n,
+                          uint32_t k, float alpha, const struct activation *a, const struct activation *b, float beta,
+                          float *c);
 
-    /* ---- vector. n elements each. fill: x = value. scale: x *= a. axpy: y += a * x. add: y = a + b, in place. */
+    /* ---- vector. n elements each. zero: all bytes of any memory. narrow: y = x, rounded to the device's type; widen:
+     * back. fill: x = value. scale: x *= a. axpy: y += a * x. add: y = a + b, in place. */
+    void (*zero)(struct device_stream *s, size_t bytes, void *memory);
+    void (*narrow)(struct device_stream *s, size_t n, const float *x, struct activation *y);
+    void (*widen)(struct device_stream *s, size_t n, const struct activation *x, float *y);
     void (*fill)(struct device_stream *s, size_t n, float value, float *x);
     void (*scale)(struct device_stream *s, size_t n, float a, float *x);
     void (*axpy)(struct device_stream *s, size_t n, float a, const float *x, float *y);
-    void (*add)(struct device_stream *s, size_t n, const float *a, const float *b, float *y);
+    void (*add)(struct device_stream *s, size_t n, const struct activation *a, const struct activation *b,
+                struct activation *y);
     /* x [rows][columns] += bias [columns]. */
-    void (*bias_add)(struct device_stream *s, uint32_t rows, uint32_t columns, const float *bias, float *x);
+    void (*bias_add)(struct device_stream *s, uint32_t rows, uint32_t columns, const float *bias, struct activation *x);
+    /* y = x + bias + residual, all but bias [rows][columns]; y may be x or residual. */
+    void (*bias_residual)(struct device_stream *s, uint32_t rows, uint32_t columns, const float *bias,
+                          const struct activation *x, const struct activation *residual, struct activation *y);
     /* sums [columns] = sum over the rows of x [rows][columns]: the gradient of a bias. */
-    void (*column_sums)(struct device_stream *s, uint32_t rows, uint32_t columns, const float *x, float *sums);
+    void (*column_sums)(struct device_stream *s, uint32_t rows, uint32_t columns, const struct activation *x,
+                        float *sums);
 
     /* ---- activation. n elements, in place. GELU is the tanh form 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))
      * (Hendrycks, Gimpel 2016), within 1e-6 * max(1, |x|). relu_backward takes the forward's result y (or its input,
      * which has the same signs), gelu_backward its input x. */
-    void (*relu_forward)(struct device_stream *s, size_t n, const float *x, float *y);
-    void (*relu_backward)(struct device_stream *s, size_t n, const float *y, const float *dy, float *dx);
-    void (*gelu_forward)(struct device_stream *s, size_t n, const float *x, float *y);
-    void (*gelu_backward)(struct device_stream *s, size_t n, const float *x, const float *dy, float *dx);
+    void (*relu_forward)(struct device_stream *s, size_t n, const struct activation *x, struct activation *y);
+    void (*relu_backward)(struct device_stream *s, size_t n, const struct activation *y, const struct activation *dy,
+                          struct activation *dx);
+    void (*gelu_forward)(struct device_stream *s, size_t n, const struct activation *x, struct activation *y);
+    void (*gelu_backward)(struct device_stream *s, size_t n, const struct activation *x, const struct activation *dy,
+                          struct activation *dx);
+    /* The same with what stands beside it in a layer, in one pass over memory: x [rows][columns] += bias, then
+     * y = relu(x) (y alone is written, and may be x) or y = gelu(x) (both are; y is not x). Backward also overwrites
+     * sums [columns] with dx's column sums, in f32 before dx is rounded: the gradient of the bias. */
+    void (*bias_relu)(struct device_stream *s, uint32_t rows, uint32_t columns, const float *bias,
+                      const struct activation *x, struct activation *y);
+    void (*bias_gelu)(struct device_stream *s, uint32_t rows, uint32_t columns, const float *bias, struct activation *x,
+                      struct activation *y);
+    void (*relu_backward_sums)(struct device_stream *s, uint32_t rows, uint32_t columns, const struct activation *y,
+                               const struct activation *dy, struct activation *dx, float *sums);
+    void (*gelu_backward_sums)(struct device_stream *s, uint32_t rows, uint32_t columns, const struct activation *x,
+                               const struct activation *dy, struct activation *dx, float *sums);
 
     /* ---- softmax. logits [rows][classes], labels [rows] in 0..classes-1. Overwrites *sums and gradient
      * [rows][classes] = scale * (softmax - one hot); gradient may be NULL or be logits. A NaN logit makes the loss NaN
      * and the row wrong. */
-    void (*softmax_cross_entropy)(struct device_stream *s, uint32_t rows, uint32_t classes, const float *logits,
-                                  const int32_t *labels, float scale, float *gradient, struct device_sums *sums);
+    void (*softmax_cross_entropy)(struct device_stream *s, uint32_t rows, uint32_t classes,
+                                  const struct activation *logits, const int32_t *labels, float scale,
+                                  struct activation *gradient, struct device_sums *sums);
 
     /* ---- norm. Layer normalisation over the last dimension (Ba, Kiros, Hinton 2016): x, y [rows][columns], gain and
      * bias [columns], mean and rstd [rows] are kept for backward. Backward *adds* to dx [rows][columns] (the residual's
      * gradient is there already) and overwrites dgain, dbias [columns]. */
-    void (*norm_forward)(struct device_stream *s, uint32_t rows, uint32_t columns, float epsilon, const float *x,
-                         const float *gain, const float *bias, float *y, float *mean, float *rstd);
-    void (*norm_backward)(struct device_stream *s, uint32_t rows, uint32_t columns, const float *x, const float *gain,
-                          const float *mean, const float *rstd, const float *dy, float *dx, float *dgain, float *dbias);
+    void (*norm_forward)(struct device_stream *s, uint32_t rows, uint32_t columns, float epsilon,
+                         const struct activation *x, const float *gain, const float *bias, struct activation *y,
+                         float *mean, float *rstd);
+    void (*norm_backward)(struct device_stream *s, uint32_t rows, uint32_t columns, const struct activation *x,
+                          const float *gain, const float *mean, const float *rstd, const struct activation *dy,
+                          struct activation *dx, float *dgain, float *dbias);
 
     /* ---- attention. out = softmax(q k^T / sqrt(width), j <= i) v per head. `saved` holds attention_saved() floats
      * of the backend's own between forward and backward. Backward overwrites dqkv. */
     size_t (*attention_saved)(const struct device_attention *shape);
-    void (*attention_forward)(struct device_stream *s, const struct device_attention *shape, const float *qkv,
-                              float *out, float *saved);
-    void (*attention_backward)(struct device_stream *s, const struct device_attention *shape, const float *qkv,
-                               const float *out, const float *saved, const float *dout, float *dqkv);
+    void (*attention_forward)(struct device_stream *s, const struct device_attention *shape,
+                              const struct activation *qkv, struct activation *out, float *saved);
+    void (*attention_backward)(struct device_stream *s, const struct device_attention *shape,
+                               const struct activation *qkv, const struct activation *out, const float *saved,
+                               const struct activation *dout, struct activation *dqkv);
 
     /* ---- embedding. tokens [batch][time] below the table's rows. out [batch][time][width] = table[token] +
      * positions[time]. Backward *adds* to dtable and overwrites dpositions [time][width]. positions and dpositions may
      * be NULL. */
     void (*embedding_forward)(struct device_stream *s, uint32_t batch, uint32_t time, uint32_t width,
-                              const int32_t *tokens, const float *table, const float *positions, float *out);
+                              const int32_t *tokens, const float *table, const float *positions,
+                              struct activation *out);
     void (*embedding_backward)(struct device_stream *s, uint32_t batch, uint32_t time, uint32_t width,
-                               const int32_t *tokens, const float *dout, float *dtable, float *dpositions);
+                               const int32_t *tokens, const struct activation *dout, float *dtable, float *dpositions);
 
     /* ---- conv. Shapes at struct device_conv; bias [filters] may be NULL. Backward overwrites dx (NULL: not wanted),
      * dweight and dbias (NULL: not wanted). */
-    void (*conv_forward)(struct device_stream *s, const struct device_conv *shape, const float *x, const float *weight,
-                         const float *bias, float *y);
-    void (*conv_backward)(struct device_stream *s, const struct device_conv *shape, const float *x, const float *weight,
-                          const float *dy, float *dx, float *dweight, float *dbias);
+    void (*conv_forward)(struct device_stream *s, const struct device_conv *shape, const struct activation *x,
+                         const struct activation *weight, const float *bias, struct activation *y);
+    void (*conv_backward)(struct device_stream *s, const struct device_conv *shape, const struct activation *x,
+                          const struct activation *weight, const struct activation *dy, struct activation *dx,
+                          float *dweight, float *dbias);
 
     /* ---- pool. Shapes at struct device_pool. which [result's shape] is the place of the maximum in its window, row by
      * row; the first of equal ones. Backward overwrites dx. */
-    void (*pool_forward)(struct device_stream *s, const struct device_pool *shape, const float *x, float *y,
-                         uint8_t *which);
+    void (*pool_forward)(struct device_stream *s, const struct device_pool *shape, const struct activation *x,
+                         struct activation *y, uint8_t *which);
     void (*pool_backward)(struct device_stream *s, const struct device_pool *shape, const uint8_t *which,
-                          const float *dy, float *dx);
+                          const struct activation *dy, struct activation *dx);
 
     /* ---- sparse. y [rows][outputs] = x weight, with weight [features][outputs]. Backward overwrites dweight
      * [features][outputs] = x^T dy. */
     void (*sparse_forward)(struct device_stream *s, const struct device_sparse *x, uint32_t outputs,
-                           const float *weight, float *y);
-    void (*sparse_backward)(struct device_stream *s, const struct device_sparse *x, uint32_t outputs, const float *dy,
-                            float *dweight);
+                           const float *weight, struct activation *y);
+    void (*sparse_backward)(struct device_stream *s, const struct device_sparse *x, uint32_t outputs,
+                            const struct activation *dy, float *dweight);
+
+    /* ---- adamw. One update of n parameters; m and v [n] start at zero. The same bits as common/updaters/adamw.c. */
+    void (*adamw)(struct device_stream *s, size_t n, const struct device_adamw *rule, const float *gradients,
+                  float *parameters, float *m, float *v);
 
     /* ---- codec. Gradients are encoded before they leave the device, with the bits that common/codecs/ gives for the
      * same values, residual and options. units, bytes, shares and factors are arrays of `count` in device memory;
@@ -210,9 +268,10 @@ struct device_ops {
 size_t device_codec_alignment(const struct codec *codec);
 
 /* Opens "cpu", "cuda:N", or "auto": the first GPU where there is one, else the CPU, and says in the log which.
- * "cuda:N/tf32" and "cuda:N/bf16" compute products from inputs rounded to those (sums stay f32); without, nothing is
- * rounded. `threads` is the number of host threads that compute; 0 takes all cores this process may use. A device that
- * is not there is an error with the reason, never another device. device_close frees; NULL is fine. */
+ * "cuda:N/tf32" computes products from inputs rounded to that (sums stay f32); "cuda:N/bf16" keeps activations in bf16;
+ * without, nothing is rounded. `threads` is the number of host threads that compute; 0 takes all cores this process may
+ * use. A device that is not there is an error with the reason, never another device. device_close frees; NULL is fine.
+ */
 LG_MUST_CHECK enum lg_status device_open(const char *spec, unsigned threads, struct device **out,
                                          struct lg_error *error);
 void device_close(struct device *device);

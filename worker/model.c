@@ -117,6 +117,11 @@ void model_initialise(const struct model *model, uint64_t seed, float *parameter
 
 void model_use_parameters(struct model *model, float *parameters) {
     model->parameters = parameters;
+    model->same_parameters = false;
+}
+
+void model_same_parameters(struct model *model) {
+    model->same_parameters = true;
 }
 
 void model_use_gradients(struct model *model, float *gradients) {

@@ -61,6 +61,7 @@ struct model {
     uint64_t elements;             /* total */
     float *parameters, *gradients; /* device memory, flat, `elements` each; host memory on the CPU device. Kinds look
                                     * here at every use */
+    bool same_parameters;          /* see model_same_parameters */
 };
 
 const struct model_kind *const *model_kinds(size_t *count);
@@ -77,6 +78,9 @@ void model_initialise(const struct model *model, uint64_t seed, float *parameter
  * `elements`, device memory aligned to 64 bytes, the caller's. */
 void model_use_parameters(struct model *model, float *parameters);
 void model_use_gradients(struct model *model, float *gradients);
+/* Says that the parameters are what they were at the last forward, so that the next one need not make the copy again
+ * that products on some devices read. Holds for one forward. */
+void model_same_parameters(struct model *model);
 LG_MUST_CHECK enum lg_status model_forward(struct model *model, const struct batch *batch, struct model_result *result,
                                            struct lg_error *error);
 LG_MUST_CHECK enum lg_status model_backward(struct model *model, model_gradient_fn *ready, void *context,

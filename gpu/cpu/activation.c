@@ -3,9 +3,12 @@
 
 enum { RELU_GRAIN = 32768, GELU_GRAIN = 4096 };
 
-struct activation {
+struct activation_op {
     const float *x, *dy;
     float *y;
+    size_t columns;
+    const float *bias;
+    float *sum; /* x, where it is written too */
 };
 
 CPU_BODY relu_body(size_t n, const float *x, float *y) {
@@ -68,46 +71,108 @@ CPU_BODY gelu_gradient_body(size_t n, const float *x, const float *dy, float *dx
 }
 CPU_VARIANTS(gelu_gradient, (size_t n, const float *x, const float *dy, float *dx), (n, x, dy, dx))
 
+CPU_BODY bias_relu_body(size_t n, const float *bias, const float *x, float *y) {
+    for (size_t i = 0; i < n; i++) {
+        float sum = x[i] + bias[i];
+        y[i] = sum > 0 ? sum : 0;
+    }
+}
+CPU_VARIANTS(bias_relu, (size_t n, const float *bias, const float *x, float *y), (n, bias, x, y))
+
+CPU_BODY bias_sum_body(size_t n, const float *bias, float *x) {
+    for (size_t i = 0; i < n; i++)
+        x[i] += bias[i];
+}
+CPU_VARIANTS(bias_sum, (size_t n, const float *bias, float *x), (n, bias, x))
+
 static void relu_range(void *context, size_t first, size_t last, unsigned thread) {
-    struct activation *a = context;
+    struct activation_op *a = context;
     (void)thread;
     relu(last - first, a->x + first, a->y + first);
 }
 
 static void relu_gradient_range(void *context, size_t first, size_t last, unsigned thread) {
-    struct activation *a = context;
+    struct activation_op *a = context;
     (void)thread;
     relu_gradient(last - first, a->x + first, a->dy + first, a->y + first);
 }
 
 static void gelu_range(void *context, size_t first, size_t last, unsigned thread) {
-    struct activation *a = context;
+    struct activation_op *a = context;
     (void)thread;
     gelu(last - first, a->x + first, a->y + first);
 }
 
 static void gelu_gradient_range(void *context, size_t first, size_t last, unsigned thread) {
-    struct activation *a = context;
+    struct activation_op *a = context;
     (void)thread;
     gelu_gradient(last - first, a->x + first, a->dy + first, a->y + first);
 }
 
-void cpu_relu_forward(struct device_stream *s, size_t n, const float *x, float *y) {
-    struct activation a = {.x = x, .y = y};
+void cpu_relu_forward(struct device_stream *s, size_t n, const struct activation *x, struct activation *y) {
+    struct activation_op a = {.x = cpu_in(x), .y = cpu_out(y)};
     cpu_split(cpu_of(s), n, RELU_GRAIN, CPU_LANES, relu_range, &a);
 }
 
-void cpu_relu_backward(struct device_stream *s, size_t n, const float *y, const float *dy, float *dx) {
-    struct activation a = {.x = y, .dy = dy, .y = dx};
+void cpu_relu_backward(struct device_stream *s, size_t n, const struct activation *y, const struct activation *dy,
+                       struct activation *dx) {
+    struct activation_op a = {.x = cpu_in(y), .dy = cpu_in(dy), .y = cpu_out(dx)};
     cpu_split(cpu_of(s), n, RELU_GRAIN, CPU_LANES, relu_gradient_range, &a);
 }
 
-void cpu_gelu_forward(struct device_stream *s, size_t n, const float *x, float *y) {
-    struct activation a = {.x = x, .y = y};
+void cpu_gelu_forward(struct device_stream *s, size_t n, const struct activation *x, struct activation *y) {
+    struct activation_op a = {.x = cpu_in(x), .y = cpu_out(y)};
     cpu_split(cpu_of(s), n, GELU_GRAIN, CPU_LANES, gelu_range, &a);
 }
 
-void cpu_gelu_backward(struct device_stream *s, size_t n, const float *x, const float *dy, float *dx) {
-    struct activation a = {.x = x, .dy = dy, .y = dx};
+void cpu_gelu_backward(struct device_stream *s, size_t n, const struct activation *x, const struct activation *dy,
+                       struct activation *dx) {
+    struct activation_op a = {.x = cpu_in(x), .dy = cpu_in(dy), .y = cpu_out(dx)};
     cpu_split(cpu_of(s), n, GELU_GRAIN, CPU_LANES, gelu_gradient_range, &a);
+}
+
+/* ---- with the bias. Rows one after the other, so that a row is in the cache from its first use to its last. */
+
+static void bias_relu_rows(void *context, size_t first, size_t last, unsigned thread) {
+    struct activation_op *a = context;
+    (void)thread;
+    for (size_t r = first; r < last; r++)
+        bias_relu(a->columns, a->bias, a->x + r * a->columns, a->y + r * a->columns);
+}
+
+static void bias_gelu_rows(void *context, size_t first, size_t last, unsigned thread) {
+    struct activation_op *a = context;
+    (void)thread;
+    for (size_t r = first; r < last; r++) {
+        float *x = a->sum + r * a->columns;
+        bias_sum(a->columns, a->bias, x);
+        gelu(a->columns, x, a->y + r * a->columns);
+    }
+}
+
+void cpu_bias_relu(struct device_stream *s, uint32_t rows, uint32_t columns, const float *bias,
+                   const struct activation *x, struct activation *y) {
+    struct activation_op a = {.columns = columns, .bias = bias, .x = cpu_in(x), .y = cpu_out(y)};
+    if (columns)
+        cpu_split(cpu_of(s), rows, 1 + RELU_GRAIN / columns, 1, bias_relu_rows, &a);
+}
+
+void cpu_bias_gelu(struct device_stream *s, uint32_t rows, uint32_t columns, const float *bias, struct activation *x,
+                   struct activation *y) {
+    struct activation_op a = {.columns = columns, .bias = bias, .sum = cpu_out(x), .y = cpu_out(y)};
+    if (columns)
+        cpu_split(cpu_of(s), rows, 1 + GELU_GRAIN / columns, 1, bias_gelu_rows, &a);
+}
+
+/* Two passes: here the sums go down the columns and the rest along the rows. */
+void cpu_relu_backward_sums(struct device_stream *s, uint32_t rows, uint32_t columns, const struct activation *y,
+                            const struct activation *dy, struct activation *dx, float *sums) {
+    cpu_relu_backward(s, (size_t)rows * columns, y, dy, dx);
+    cpu_column_sums(s, rows, columns, dx, sums);
+}
+
+void cpu_gelu_backward_sums(struct device_stream *s, uint32_t rows, uint32_t columns, const struct activation *x,
+                            const struct activation *dy, struct activation *dx, float *sums) {
+    cpu_gelu_backward(s, (size_t)rows * columns, x, dy, dx);
+    cpu_column_sums(s, rows, columns, dx, sums);
 }

@@ -105,24 +105,25 @@ static struct attention attention_of(struct device_stream *s, const struct devic
                               .scale = 1.0f / sqrtf((float)shape->width)};
 }
 
-void cpu_attention_forward(struct device_stream *s, const struct device_attention *shape, const float *qkv, float *out,
-                           float *saved) {
+void cpu_attention_forward(struct device_stream *s, const struct device_attention *shape, const struct activation *qkv,
+                           struct activation *out, float *saved) {
     struct attention a = attention_of(s, shape);
-    a.qkv = qkv;
-    a.y = out;
+    a.qkv = cpu_in(qkv);
+    a.y = cpu_out(out);
     a.saved = saved;
     if (shape->time && shape->width)
         cpu_split(a.device, (size_t)shape->batch * shape->heads, 1, 1, heads_forward, &a);
 }
 
-void cpu_attention_backward(struct device_stream *s, const struct device_attention *shape, const float *qkv,
-                            const float *out, const float *saved, const float *dout, float *dqkv) {
+void cpu_attention_backward(struct device_stream *s, const struct device_attention *shape, const struct activation *qkv,
+                            const struct activation *out, const float *saved, const struct activation *dout,
+                            struct activation *dqkv) {
     struct attention a = attention_of(s, shape);
-    a.qkv = qkv;
-    a.out = out;
+    a.qkv = cpu_in(qkv);
+    a.out = cpu_in(out);
     a.saved_in = saved;
-    a.dout = dout;
-    a.dqkv = dqkv;
+    a.dout = cpu_in(dout);
+    a.dqkv = cpu_out(dqkv);
     if (shape->time && shape->width)
         cpu_split(a.device, (size_t)shape->batch * shape->heads, 1, 1, heads_backward, &a);
 }

@@ -136,16 +136,17 @@ static bool conv_prepare(struct conv *c, struct device_stream *s, const struct d
     return c->places && c->taps && shape->filters && shape->batch;
 }
 
-void cpu_conv_forward(struct device_stream *s, const struct device_conv *shape, const float *x, const float *weight,
-                      const float *bias, float *y) {
-    struct conv c = {.x = x, .weight = weight, .bias = bias, .y = y};
+void cpu_conv_forward(struct device_stream *s, const struct device_conv *shape, const struct activation *x,
+                      const struct activation *weight, const float *bias, struct activation *y) {
+    struct conv c = {.x = cpu_in(x), .weight = cpu_in(weight), .bias = bias, .y = cpu_out(y)};
     if (conv_prepare(&c, s, shape))
         cpu_split(c.device, shape->batch, 1, 1, conv_images, &c);
 }
 
-void cpu_conv_backward(struct device_stream *s, const struct device_conv *shape, const float *x, const float *weight,
-                       const float *dy, float *dx, float *dweight, float *dbias) {
-    struct conv c = {.x = x, .weight = weight, .dy = dy, .dx = dx};
+void cpu_conv_backward(struct device_stream *s, const struct device_conv *shape, const struct activation *x,
+                       const struct activation *weight, const struct activation *dy, struct activation *dx,
+                       float *dweight, float *dbias) {
+    struct conv c = {.x = cpu_in(x), .weight = cpu_in(weight), .dy = cpu_in(dy), .dx = cpu_out(dx)};
     if (conv_prepare(&c, s, shape))
         cpu_split(c.device, shape->batch, 1, 1, conv_gradient_images, &c);
     size_t weights = shape->filters * c.taps;
@@ -155,8 +156,8 @@ void cpu_conv_backward(struct device_stream *s, const struct device_conv *shape,
     for (unsigned t = 0; t < s->device->threads; t++) {
         if (!c.partial[t])
             continue;
-        cpu_add(s, weights, dweight, c.partial[t], dweight);
+        cpu_axpy(s, weights, 1, c.partial[t], dweight);
         if (dbias)
-            cpu_add(s, shape->filters, dbias, c.partial[t] + weights, dbias);
+            cpu_axpy(s, shape->filters, 1, c.partial[t] + weights, dbias);
     }
 }

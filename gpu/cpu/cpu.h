@@ -31,6 +31,15 @@ static inline struct cpu_device *cpu_of(struct device_stream *s) {
     return (struct cpu_device *)(void *)s->device;
 }
 
+/* Activations are f32 on this device. */
+static inline const float *cpu_in(const struct activation *x) {
+    return (const float *)(const void *)x;
+}
+
+static inline float *cpu_out(struct activation *x) {
+    return (float *)(void *)x;
+}
+
 /* ---- team.c: threads that work on one op together. */
 
 /* Works on items [first, last) as thread `thread`. */
@@ -192,47 +201,72 @@ CPU_INLINE float cpu_max(size_t n, const float *x) {
 /* ---- the ops, one file each; contracts in gpu/device.h. */
 
 void cpu_gemm(struct device_stream *s, bool transpose_a, bool transpose_b, uint32_t m, uint32_t n, uint32_t k,
-              float alpha, const float *a, const float *b, float beta, float *c);
-/* The same on the calling thread alone, with leading dimensions (elements from one stored row to the next). */
-void cpu_gemm_strided(bool transpose_a, bool transpose_b, size_t m, size_t n, size_t k, float alpha, const float *a,
-                      size_t lda, const float *b, size_t ldb, float beta, float *c, size_t ldc);
+              float alpha, const struct activation *a, const struct activation *b, float beta, struct activation *c);
+void cpu_gemm_gradient(struct device_stream *s, bool transpose_a, bool transpose_b, uint32_t m, uint32_t n, uint32_t k,
+                       float alpha, const struct activation *a, const struct activation *b, float beta, float *c);
+void cpu_zero(struct device_stream *s, size_t bytes, void *memory);
+void cpu_narrow(struct device_stream *s, size_t n, const float *x, struct activation *y);
+void cpu_widen(struct device_stream *s, size_t n, const struct activation *x, float *y);
 void cpu_fill(struct device_stream *s, size_t n, float value, float *x);
 void cpu_scale(struct device_stream *s, size_t n, float a, float *x);
 void cpu_axpy(struct device_stream *s, size_t n, float a, const float *x, float *y);
-void cpu_add(struct device_stream *s, size_t n, const float *a, const float *b, float *y);
-void cpu_bias_add(struct device_stream *s, uint32_t rows, uint32_t columns, const float *bias, float *x);
-void cpu_column_sums(struct device_stream *s, uint32_t rows, uint32_t columns, const float *x, float *sums);
-void cpu_relu_forward(struct device_stream *s, size_t n, const float *x, float *y);
-void cpu_relu_backward(struct device_stream *s, size_t n, const float *y, const float *dy, float *dx);
-void cpu_gelu_forward(struct device_stream *s, size_t n, const float *x, float *y);
-void cpu_gelu_backward(struct device_stream *s, size_t n, const float *x, const float *dy, float *dx);
-void cpu_softmax_cross_entropy(struct device_stream *s, uint32_t rows, uint32_t classes, const float *logits,
-                               const int32_t *labels, float scale, float *gradient, struct device_sums *sums);
-void cpu_norm_forward(struct device_stream *s, uint32_t rows, uint32_t columns, float epsilon, const float *x,
-                      const float *gain, const float *bias, float *y, float *mean, float *rstd);
-void cpu_norm_backward(struct device_stream *s, uint32_t rows, uint32_t columns, const float *x, const float *gain,
-                       const float *mean, const float *rstd, const float *dy, float *dx, float *dgain, float *dbias);
+void cpu_add(struct device_stream *s, size_t n, const struct activation *a, const struct activation *b,
+             struct activation *y);
+void cpu_bias_add(struct device_stream *s, uint32_t rows, uint32_t columns, const float *bias, struct activation *x);
+void cpu_bias_residual(struct device_stream *s, uint32_t rows, uint32_t columns, const float *bias,
+                       const struct activation *x, const struct activation *residual, struct activation *y);
+void cpu_column_sums(struct device_stream *s, uint32_t rows, uint32_t columns, const struct activation *x, float *sums);
+void cpu_relu_forward(struct device_stream *s, size_t n, const struct activation *x, struct activation *y);
+void cpu_relu_backward(struct device_stream *s, size_t n, const struct activation *y, const struct activation *dy,
+                       struct activation *dx);
+void cpu_gelu_forward(struct device_stream *s, size_t n, const struct activation *x, struct activation *y);
+void cpu_gelu_backward(struct device_stream *s, size_t n, const struct activation *x, const struct activation *dy,
+                       struct activation *dx);
+void cpu_bias_relu(struct device_stream *s, uint32_t rows, uint32_t columns, const float *bias,
+                   const struct activation *x, struct activation *y);
+void cpu_bias_gelu(struct device_stream *s, uint32_t rows, uint32_t columns, const float *bias, struct activation *x,
+                   struct activation *y);
+void cpu_relu_backward_sums(struct device_stream *s, uint32_t rows, uint32_t columns, const struct activation *y,
+                            const struct activation *dy, struct activation *dx, float *sums);
+void cpu_gelu_backward_sums(struct device_stream *s, uint32_t rows, uint32_t columns, const struct activation *x,
+                            const struct activation *dy, struct activation *dx, float *sums);
+void cpu_softmax_cross_entropy(struct device_stream *s, uint32_t rows, uint32_t classes,
+                               const struct activation *logits, const int32_t *labels, float scale,
+                               struct activation *gradient, struct device_sums *sums);
+void cpu_norm_forward(struct device_stream *s, uint32_t rows, uint32_t columns, float epsilon,
+                      const struct activation *x, const float *gain, const float *bias, struct activation *y,
+                      float *mean, float *rstd);
+void cpu_norm_backward(struct device_stream *s, uint32_t rows, uint32_t columns, const struct activation *x,
+                       const float *gain, const float *mean, const float *rstd, const struct activation *dy,
+                       struct activation *dx, float *dgain, float *dbias);
 size_t cpu_attention_saved(const struct device_attention *shape);
-void cpu_attention_forward(struct device_stream *s, const struct device_attention *shape, const float *qkv, float *out,
-                           float *saved);
-void cpu_attention_backward(struct device_stream *s, const struct device_attention *shape, const float *qkv,
-                            const float *out, const float *saved, const float *dout, float *dqkv);
+void cpu_attention_forward(struct device_stream *s, const struct device_attention *shape, const struct activation *qkv,
+                           struct activation *out, float *saved);
+void cpu_attention_backward(struct device_stream *s, const struct device_attention *shape, const struct activation *qkv,
+                            const struct activation *out, const float *saved, const struct activation *dout,
+                            struct activation *dqkv);
 void cpu_embedding_forward(struct device_stream *s, uint32_t batch, uint32_t time, uint32_t width,
-                           const int32_t *tokens, const float *table, const float *positions, float *out);
+                           const int32_t *tokens, const float *table, const float *positions, struct activation *out);
 void cpu_embedding_backward(struct device_stream *s, uint32_t batch, uint32_t time, uint32_t width,
-                            const int32_t *tokens, const float *dout, float *dtable, float *dpositions);
-void cpu_conv_forward(struct device_stream *s, const struct device_conv *shape, const float *x, const float *weight,
-                      const float *bias, float *y);
-void cpu_conv_backward(struct device_stream *s, const struct device_conv *shape, const float *x, const float *weight,
-                       const float *dy, float *dx, float *dweight, float *dbias);
-void cpu_pool_forward(struct device_stream *s, const struct device_pool *shape, const float *x, float *y,
-                      uint8_t *which);
-void cpu_pool_backward(struct device_stream *s, const struct device_pool *shape, const uint8_t *which, const float *dy,
-                       float *dx);
+                            const int32_t *tokens, const struct activation *dout, float *dtable, float *dpositions);
+void cpu_conv_forward(struct device_stream *s, const struct device_conv *shape, const struct activation *x,
+                      const struct activation *weight, const float *bias, struct activation *y);
+void cpu_conv_backward(struct device_stream *s, const struct device_conv *shape, const struct activation *x,
+                       const struct activation *weight, const struct activation *dy, struct activation *dx,
+                       float *dweight, float *dbias);
+void cpu_pool_forward(struct device_stream *s, const struct device_pool *shape, const struct activation *x,
+                      struct activation *y, uint8_t *which);
+void cpu_pool_backward(struct device_stream *s, const struct device_pool *shape, const uint8_t *which,
+                       const struct activation *dy, struct activation *dx);
 void cpu_sparse_forward(struct device_stream *s, const struct device_sparse *x, uint32_t outputs, const float *weight,
-                        float *y);
-void cpu_sparse_backward(struct device_stream *s, const struct device_sparse *x, uint32_t outputs, const float *dy,
-                         float *dweight);
+                        struct activation *y);
+void cpu_sparse_backward(struct device_stream *s, const struct device_sparse *x, uint32_t outputs,
+                         const struct activation *dy, float *dweight);
+void cpu_adamw(struct device_stream *s, size_t n, const struct device_adamw *rule, const float *gradients,
+               float *parameters, float *m, float *v);
+/* A product on the calling thread alone, with leading dimensions (elements from one stored row to the next). */
+void cpu_gemm_strided(bool transpose_a, bool transpose_b, size_t m, size_t n, size_t k, float alpha, const float *a,
+                      size_t lda, const float *b, size_t ldb, float beta, float *c, size_t ldc);
 void cpu_encode(struct device_stream *s, const struct codec *codec, const struct codec_options *options, size_t count,
                 const struct device_unit *units, const float *values, float *residual, uint8_t *out, uint32_t *bytes);
 void cpu_take_back(struct device_stream *s, const struct codec *codec, size_t count, const struct device_unit *units,

@@ -46,25 +46,25 @@ static void scatter_columns(void *context, size_t first, size_t last, unsigned t
 }
 
 void cpu_embedding_forward(struct device_stream *s, uint32_t batch, uint32_t time, uint32_t width,
-                           const int32_t *tokens, const float *table, const float *positions, float *out) {
+                           const int32_t *tokens, const float *table, const float *positions, struct activation *out) {
     struct embedding e = {.rows = (size_t)batch * time,
                           .time = time,
                           .width = width,
                           .tokens = tokens,
                           .table = table,
                           .positions = positions,
-                          .out = out};
+                          .out = cpu_out(out)};
     if (width)
         cpu_split(cpu_of(s), e.rows, 1 + GRAIN / width, 1, gather_rows, &e);
 }
 
 void cpu_embedding_backward(struct device_stream *s, uint32_t batch, uint32_t time, uint32_t width,
-                            const int32_t *tokens, const float *dout, float *dtable, float *dpositions) {
+                            const int32_t *tokens, const struct activation *dout, float *dtable, float *dpositions) {
     struct embedding e = {.rows = (size_t)batch * time,
                           .time = time,
                           .width = width,
                           .tokens = tokens,
-                          .dout = dout,
+                          .dout = cpu_in(dout),
                           .dtable = dtable,
                           .dpositions = dpositions};
     if (e.rows)

@@ -33,9 +33,9 @@ static void gemm_columns(void *context, size_t first, size_t last, unsigned thre
                      g->transpose_b ? g->k : g->n, g->beta, g->c + first, g->n);
 }
 
-void cpu_gemm(struct device_stream *s, bool transpose_a, bool transpose_b, uint32_t m, uint32_t n, uint32_t k,
-              float alpha, const float *a, const float *b, float beta, float *c) {
-    struct gemm g = {transpose_a, transpose_b, m, n, k, alpha, beta, a, b, c};
+void cpu_gemm_gradient(struct device_stream *s, bool transpose_a, bool transpose_b, uint32_t m, uint32_t n, uint32_t k,
+                       float alpha, const struct activation *a, const struct activation *b, float beta, float *c) {
+    struct gemm g = {transpose_a, transpose_b, m, n, k, alpha, beta, cpu_in(a), cpu_in(b), c};
     if (m == 0 || n == 0)
         return;
     if (k == 0) { /* BLAS wants leading dimensions of at least 1 */
@@ -52,4 +52,9 @@ void cpu_gemm(struct device_stream *s, bool transpose_a, bool transpose_b, uint3
         cpu_split(cpu_of(s), m, line, 16, gemm_rows, &g);
     else
         cpu_split(cpu_of(s), n, line, 16, gemm_columns, &g);
+}
+
+void cpu_gemm(struct device_stream *s, bool transpose_a, bool transpose_b, uint32_t m, uint32_t n, uint32_t k,
+              float alpha, const struct activation *a, const struct activation *b, float beta, struct activation *c) {
+    cpu_gemm_gradient(s, transpose_a, transpose_b, m, n, k, alpha, a, b, beta, cpu_out(c));
 }

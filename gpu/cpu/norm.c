@@ -52,15 +52,16 @@ static void norm_rows(void *context, size_t first, size_t last, unsigned thread)
                  &m->rstd[r]);
 }
 
-void cpu_norm_forward(struct device_stream *s, uint32_t rows, uint32_t columns, float epsilon, const float *x,
-                      const float *gain, const float *bias, float *y, float *mean, float *rstd) {
+void cpu_norm_forward(struct device_stream *s, uint32_t rows, uint32_t columns, float epsilon,
+                      const struct activation *x, const float *gain, const float *bias, struct activation *y,
+                      float *mean, float *rstd) {
     struct norm m = {.rows = rows,
                      .columns = columns,
                      .epsilon = epsilon,
-                     .x = x,
+                     .x = cpu_in(x),
                      .gain = gain,
                      .bias = bias,
-                     .y = y,
+                     .y = cpu_out(y),
                      .mean = mean,
                      .rstd = rstd};
     if (columns)
@@ -88,17 +89,18 @@ static void norm_gradient_rows(void *context, size_t first, size_t last, unsigne
                           m->dx + r * n, room + 2 * n, room + 3 * n);
 }
 
-void cpu_norm_backward(struct device_stream *s, uint32_t rows, uint32_t columns, const float *x, const float *gain,
-                       const float *mean, const float *rstd, const float *dy, float *dx, float *dgain, float *dbias) {
+void cpu_norm_backward(struct device_stream *s, uint32_t rows, uint32_t columns, const struct activation *x,
+                       const float *gain, const float *mean, const float *rstd, const struct activation *dy,
+                       struct activation *dx, float *dgain, float *dbias) {
     struct norm_backward b = {.device = cpu_of(s),
                               .norm = {.rows = rows,
                                        .columns = columns,
-                                       .x = x,
+                                       .x = cpu_in(x),
                                        .gain = gain,
                                        .mean_in = mean,
                                        .rstd_in = rstd,
-                                       .dy = dy,
-                                       .dx = dx}};
+                                       .dy = cpu_in(dy),
+                                       .dx = cpu_out(dx)}};
     if (columns == 0)
         return;
     cpu_split(b.device, rows, 1 + GRAIN / columns, 1, norm_gradient_rows, &b);

@@ -127,16 +127,16 @@ static size_t pool_prepare(struct pool *p, const struct device_pool *shape) {
     return 1 + GRAIN / (1 + (size_t)shape->height * shape->width);
 }
 
-void cpu_pool_forward(struct device_stream *s, const struct device_pool *shape, const float *x, float *y,
-                      uint8_t *which) {
-    struct pool p = {.x = x, .y = y, .which = which};
+void cpu_pool_forward(struct device_stream *s, const struct device_pool *shape, const struct activation *x,
+                      struct activation *y, uint8_t *which) {
+    struct pool p = {.x = cpu_in(x), .y = cpu_out(y), .which = which};
     size_t grain = pool_prepare(&p, shape);
     cpu_split(cpu_of(s), shape->planes, grain, 1, pool_planes, &p);
 }
 
-void cpu_pool_backward(struct device_stream *s, const struct device_pool *shape, const uint8_t *which, const float *dy,
-                       float *dx) {
-    struct pool p = {.which_in = which, .dy = dy, .dx = dx};
+void cpu_pool_backward(struct device_stream *s, const struct device_pool *shape, const uint8_t *which,
+                       const struct activation *dy, struct activation *dx) {
+    struct pool p = {.which_in = which, .dy = cpu_in(dy), .dx = cpu_out(dx)};
     size_t grain = pool_prepare(&p, shape);
     if (shape->height && shape->width)
         cpu_split(cpu_of(s), shape->planes, grain, 1, pool_gradient_planes, &p);

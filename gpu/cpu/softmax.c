@@ -63,14 +63,15 @@ static void softmax_rows(void *context, size_t first, size_t last, unsigned thre
     }
 }
 
-void cpu_softmax_cross_entropy(struct device_stream *s, uint32_t rows, uint32_t classes, const float *logits,
-                               const int32_t *labels, float scale, float *gradient, struct device_sums *sums) {
+void cpu_softmax_cross_entropy(struct device_stream *s, uint32_t rows, uint32_t classes,
+                               const struct activation *logits, const int32_t *labels, float scale,
+                               struct activation *gradient, struct device_sums *sums) {
     struct softmax m = {.device = cpu_of(s),
                         .classes = classes,
-                        .logits = logits,
+                        .logits = cpu_in(logits),
                         .labels = labels,
                         .scale = scale,
-                        .gradient = gradient};
+                        .gradient = cpu_out(gradient)};
     *sums = (struct device_sums){0};
     if (classes)
         cpu_split(cpu_of(s), rows, 1 + GRAIN / classes, 1, softmax_rows, &m);

@@ -28,17 +28,18 @@ static void sparse_rows(void *context, size_t first, size_t last, unsigned threa
 }
 
 void cpu_sparse_forward(struct device_stream *s, const struct device_sparse *x, uint32_t outputs, const float *weight,
-                        float *y) {
-    struct sparse p = {.x = x, .outputs = outputs, .weight = weight, .y = y};
+                        struct activation *y) {
+    struct sparse p = {.x = x, .outputs = outputs, .weight = weight, .y = cpu_out(y)};
     if (outputs)
         cpu_split(cpu_of(s), x->rows, GRAIN, 1, sparse_rows, &p);
 }
 
 /* On the calling thread alone: rows of the batch meet in the same rows of dweight. */
-void cpu_sparse_backward(struct device_stream *s, const struct device_sparse *x, uint32_t outputs, const float *dy,
-                         float *dweight) {
+void cpu_sparse_backward(struct device_stream *s, const struct device_sparse *x, uint32_t outputs,
+                         const struct activation *dy, float *dweight) {
+    const float *rows = cpu_in(dy);
     cpu_fill(s, (size_t)x->features * outputs, 0, dweight);
     for (size_t r = 0; r < x->rows; r++)
         for (size_t e = x->row_starts[r]; e < x->row_starts[r + 1]; e++)
-            row_axpy(outputs, x->values[e], dy + r * outputs, dweight + (size_t)x->columns[e] * outputs);
+            row_axpy(outputs, x->values[e], rows + r * outputs, dweight + (size_t)x->columns[e] * outputs);
 }

@@ -59,19 +59,19 @@ CUDA_INLINE void product(float (&sum)[I][J], unsigned count, const float *a, uns
 }
 
 /* Rows [first, first + TILE) of `from`, which are `stride` floats apart, into a tile. */
-template <int I, int J>
-CUDA_INLINE void tile_load(const attention &a, unsigned first, const float *from, size_t stride, float *tile) {
+template <int I, int J, class T>
+CUDA_INLINE void tile_load(const attention &a, unsigned first, const T *from, size_t stride, float *tile) {
     typedef tiling<I, J> t;
     for (unsigned at = threadIdx.x; at < t::TILE * t::WIDTH; at += THREADS) {
         unsigned row = at / t::WIDTH, d = at % t::WIDTH;
         bool inside = first + row < a.time && d < a.width;
-        tile[row * t::STRIDE + d] = inside ? from[(first + row) * stride + d] : 0.0f;
+        tile[row * t::STRIDE + d] = inside ? widened(from[(first + row) * stride + d]) : 0.0f;
     }
 }
 
 /* This thread's part of a tile of results, to rows `stride` floats apart. */
-template <int I, int J>
-CUDA_INLINE void tile_store(const attention &a, unsigned first, const float (&values)[I][J], float *to, size_t stride) {
+template <int I, int J, class T>
+CUDA_INLINE void tile_store(const attention &a, unsigned first, const float (&values)[I][J], T *to, size_t stride) {
     unsigned tx = threadIdx.x % SIDE, ty = threadIdx.x / SIDE;
 #pragma unroll
     for (int i = 0; i < I; i++) {
@@ -80,7 +80,7 @@ CUDA_INLINE void tile_store(const attention &a, unsigned first, const float (&va
         for (int j = 0; j < J; j++) {
             unsigned d = tx + SIDE * j;
             if (row < a.time && d < a.width)
-                to[row * stride + d] = values[i][j];
+                narrowed(values[i][j], &to[row * stride + d]);
         }
     }
 }
@@ -133,8 +133,8 @@ CUDA_INLINE void softmax_step(const attention &a, unsigned row, unsigned column,
 
 /* A block takes tile `tiles - 1 - blockIdx.x % tiles` of rows (those with most work first) of head blockIdx.x / tiles.
  */
-template <int I, int J>
-__global__ void __launch_bounds__(THREADS) forward_kernel(attention a, const float *qkv, float *out, float *saved) {
+template <class T, int I, int J>
+__global__ void __launch_bounds__(THREADS) forward_kernel(attention a, const T *qkv, T *out, float *saved) {
     typedef tiling<I, J> t;
     CUDA_SHARED(float, q);
     float *k = q + t::ROWS, *v = k + t::ROWS, *p = v + t::ROWS;
@@ -169,13 +169,13 @@ __global__ void __launch_bounds__(THREADS) forward_kernel(attention a, const flo
 }
 
 /* inner [batch][heads][time] = sum over d of dout * out; a warp takes a row. */
-__global__ void inner_kernel(size_t rows, attention a, const float *out, const float *dout, float *inner) {
+template <class T> __global__ void inner_kernel(size_t rows, attention a, const T *out, const T *dout, float *inner) {
     size_t row = (size_t)blockIdx.x * CUDA_TILE_ROWS + threadIdx.y; /* of [batch][time][heads] */
     if (row >= rows)
         return;
     float sum = 0;
     for (unsigned d = threadIdx.x; d < a.width; d += CUDA_WARP)
-        sum += out[row * a.width + d] * dout[row * a.width + d];
+        sum += widened(out[row * a.width + d]) * widened(dout[row * a.width + d]);
     sum = warp_sum(sum);
     size_t head = row % a.heads, time = row / a.heads % a.time, batch = row / a.heads / a.time;
     if (threadIdx.x == 0)
@@ -211,9 +211,9 @@ template <int I> CUDA_INLINE void square_store(const float (&values)[I][I], floa
 
 /* A block takes tile blockIdx.x % tiles of keys and values (the first has most rows below it) of head
  * blockIdx.x / tiles. dk += dscores^T q, dv += p^T dout. */
-template <int I, int J>
-__global__ void __launch_bounds__(THREADS) key_gradient_kernel(attention a, const float *qkv, const float *saved,
-                                                               const float *inner, const float *dout, float *dqkv) {
+template <class T, int I, int J>
+__global__ void __launch_bounds__(THREADS)
+    key_gradient_kernel(attention a, const T *qkv, const float *saved, const float *inner, const T *dout, T *dqkv) {
     typedef tiling<I, J> t;
     CUDA_SHARED(float, q);
     float *k = q + t::ROWS, *v = k + t::ROWS, *d = v + t::ROWS, *square = d + t::ROWS;
@@ -244,9 +244,9 @@ __global__ void __launch_bounds__(THREADS) key_gradient_kernel(attention a, cons
 }
 
 /* A block takes a tile of rows, as forward does. dq += dscores k. */
-template <int I, int J>
-__global__ void __launch_bounds__(THREADS) query_gradient_kernel(attention a, const float *qkv, const float *saved,
-                                                                 const float *inner, const float *dout, float *dqkv) {
+template <class T, int I, int J>
+__global__ void __launch_bounds__(THREADS)
+    query_gradient_kernel(attention a, const T *qkv, const float *saved, const float *inner, const T *dout, T *dqkv) {
     typedef tiling<I, J> t;
     CUDA_SHARED(float, q);
     float *k = q + t::ROWS, *v = k + t::ROWS, *d = v + t::ROWS, *square = d + t::ROWS;
@@ -276,8 +276,10 @@ __global__ void __launch_bounds__(THREADS) query_gradient_kernel(attention a, co
 struct call {
     struct cuda_stream *s;
     const struct device_attention *shape;
-    const float *qkv, *out, *saved, *dout;
-    float *y, *saved_out, *dqkv, *inner;
+    const struct activation *qkv, *out, *dout;
+    const float *saved;
+    struct activation *y, *dqkv;
+    float *saved_out, *inner;
 };
 
 template <int I> attention attention_of(const struct device_attention *shape) {
@@ -285,27 +287,29 @@ template <int I> attention attention_of(const struct device_attention *shape) {
             1.0f / sqrtf((float)shape->width)};
 }
 
-template <int I, int J> void forward(const call &c) {
+template <class T, int I, int J> void forward(const call &c) {
     typedef tiling<I, J> t;
     attention a = attention_of<I>(c.shape);
     unsigned grid = a.tiles * c.shape->batch * c.shape->heads, bytes = (3 * t::ROWS + t::SQUARE) * sizeof(float);
-    auto kernel = forward_kernel<I, J>;
+    auto kernel = forward_kernel<T, I, J>;
     if (CUDA_ALLOW_SHARED(c.s, kernel, bytes))
-        CUDA_LAUNCH(c.s, kernel, grid, THREADS, bytes, a, c.qkv, c.y, c.saved_out);
+        CUDA_LAUNCH(c.s, kernel, grid, THREADS, bytes, a, cuda_of<T>(c.qkv), cuda_of<T>(c.y), c.saved_out);
 }
 
-template <int I, int J> void backward(const call &c) {
+template <class T, int I, int J> void backward(const call &c) {
     typedef tiling<I, J> t;
     attention a = attention_of<I>(c.shape);
     size_t rows = (size_t)c.shape->batch * a.time * a.heads;
     unsigned grid = a.tiles * c.shape->batch * c.shape->heads, bytes = (4 * t::ROWS + t::SQUARE) * sizeof(float);
-    auto keys = key_gradient_kernel<I, J>, queries = query_gradient_kernel<I, J>;
+    auto keys = key_gradient_kernel<T, I, J>, queries = query_gradient_kernel<T, I, J>;
     if (!CUDA_ALLOW_SHARED(c.s, keys, bytes) || !CUDA_ALLOW_SHARED(c.s, queries, bytes))
         return;
-    CUDA_LAUNCH(c.s, inner_kernel, cuda_ceil(rows, CUDA_TILE_ROWS), dim3(CUDA_WARP, CUDA_TILE_ROWS), 0, rows, a, c.out,
-                c.dout, c.inner);
-    CUDA_LAUNCH(c.s, keys, grid, THREADS, bytes, a, c.qkv, c.saved, c.inner, c.dout, c.dqkv);
-    CUDA_LAUNCH(c.s, queries, grid, THREADS, bytes, a, c.qkv, c.saved, c.inner, c.dout, c.dqkv);
+    CUDA_LAUNCH(c.s, inner_kernel<T>, cuda_ceil(rows, CUDA_TILE_ROWS), dim3(CUDA_WARP, CUDA_TILE_ROWS), 0, rows, a,
+                cuda_of<T>(c.out), cuda_of<T>(c.dout), c.inner);
+    CUDA_LAUNCH(c.s, keys, grid, THREADS, bytes, a, cuda_of<T>(c.qkv), c.saved, c.inner, cuda_of<T>(c.dout),
+                cuda_of<T>(c.dqkv));
+    CUDA_LAUNCH(c.s, queries, grid, THREADS, bytes, a, cuda_of<T>(c.qkv), c.saved, c.inner, cuda_of<T>(c.dout),
+                cuda_of<T>(c.dqkv));
 }
 
 /* False where there is nothing to do, or, with the failure kept, where a head is too wide. */
@@ -320,15 +324,15 @@ bool attention_fits(struct cuda_stream *s, const struct device_attention *shape)
 #define BY_WIDTH(function, c)                                                                                          \
     do {                                                                                                               \
         if ((c).shape->width <= 16)                                                                                    \
-            function<4, 1>(c);                                                                                         \
+            function<T, 4, 1>(c);                                                                                      \
         else if ((c).shape->width <= 32)                                                                               \
-            function<4, 2>(c);                                                                                         \
+            function<T, 4, 2>(c);                                                                                      \
         else if ((c).shape->width <= 64)                                                                               \
-            function<4, 4>(c);                                                                                         \
+            function<T, 4, 4>(c);                                                                                      \
         else if ((c).shape->width <= 128)                                                                              \
-            function<2, 8>(c);                                                                                         \
+            function<T, 2, 8>(c);                                                                                      \
         else                                                                                                           \
-            function<2, 16>(c);                                                                                        \
+            function<T, 2, 16>(c);                                                                                     \
     } while (0)
 
 /* Tensor cores take bf16 and up to ATTENTION_TENSOR_WIDTH_MAX. TF32 would halve what registers hold and double what
@@ -343,8 +347,8 @@ size_t cuda_attention_saved(const struct device_attention *shape) {
     return (size_t)shape->batch * shape->heads * shape->time;
 }
 
-void cuda_attention_forward(struct device_stream *base, const struct device_attention *shape, const float *qkv,
-                            float *out, float *saved) {
+void cuda_attention_forward(struct device_stream *base, const struct device_attention *shape,
+                            const struct activation *qkv, struct activation *out, float *saved) {
     call c = {};
     c.s = cuda_enter(base);
     c.shape = shape;
@@ -354,13 +358,14 @@ void cuda_attention_forward(struct device_stream *base, const struct device_atte
     if (!attention_fits(c.s, shape))
         return;
     if (on_tensor_cores(c.s, shape))
-        attention_tensor_forward(c.s, shape, qkv, out, saved);
+        attention_tensor_forward(c.s, shape, cuda_of<__nv_bfloat16>(qkv), cuda_of<__nv_bfloat16>(out), saved);
     else
-        BY_WIDTH(forward, c);
+        CUDA_BY_TYPE(c.s, BY_WIDTH(forward, c));
 }
 
-void cuda_attention_backward(struct device_stream *base, const struct device_attention *shape, const float *qkv,
-                             const float *out, const float *saved, const float *dout, float *dqkv) {
+void cuda_attention_backward(struct device_stream *base, const struct device_attention *shape,
+                             const struct activation *qkv, const struct activation *out, const float *saved,
+                             const struct activation *dout, struct activation *dqkv) {
     call c = {};
     c.s = cuda_enter(base);
     c.shape = shape;
@@ -372,11 +377,13 @@ void cuda_attention_backward(struct device_stream *base, const struct device_att
     if (!attention_fits(c.s, shape))
         return;
     if (on_tensor_cores(c.s, shape)) {
-        attention_tensor_backward(c.s, shape, qkv, out, saved, dout, dqkv);
+        typedef __nv_bfloat16 T;
+        attention_tensor_backward(c.s, shape, cuda_of<T>(qkv), cuda_of<T>(out), saved, cuda_of<T>(dout),
+                                  cuda_of<T>(dqkv));
         return;
     }
     c.inner =
         (float *)cuda_scratch(c.s, CUDA_ROOM_OP, "attention_backward", cuda_attention_saved(shape) * sizeof *c.inner);
     if (c.inner)
-        BY_WIDTH(backward, c);
+        CUDA_BY_TYPE(c.s, BY_WIDTH(backward, c));
 }

@@ -3,7 +3,10 @@
  *
  *   columns [taps][N], taps = channels * kernel * kernel
  *   turned [filters][N] = weight [filters][taps] columns, from where it goes to y [images][filters][places] with the
- * bias dweight += turned dy columns^T;  dcolumns = weight^T turned dy, which col2im gathers to dx */
+ * bias
+ *   dweight += turned dy columns^T;  dcolumns = weight^T turned dy, which col2im gathers to dx
+ *
+ * What products read is in the device's type, what they write here is f32. */
 #include "gpu/cuda/cuda.cuh"
 
 namespace {
@@ -15,7 +18,7 @@ enum { SUM_BLOCK = 512 };
 
 struct conv {
     size_t channels, height, width, filters, kernel, padding;
-    size_t out_height, out_width, places, taps, image; /* image: floats of an input */
+    size_t out_height, out_width, places, taps, image; /* image: numbers of an input */
     size_t images;                                     /* taken at a time */
 };
 
@@ -42,21 +45,21 @@ bool conv_is_empty(const struct device_conv *shape, const struct conv *c) {
     return c->places == 0 || c->taps == 0 || c->filters == 0 || shape->batch == 0;
 }
 
-/* Columns, then turned. */
+/* Columns, then turned, each with room for floats. */
 float *conv_room(struct cuda_stream *s, const struct conv *c) {
     return (float *)cuda_scratch(s, CUDA_ROOM_OP, "convolution",
                                  (c->taps + c->filters) * c->places * c->images * sizeof(float));
 }
 
 /* x [images][channels][height][width] -> columns [taps][n], n = images * places. blockIdx.y: tap. */
-__global__ void im2col_kernel(struct conv c, size_t n, const float *x, float *columns) {
+template <class T> __global__ void im2col_kernel(struct conv c, size_t n, const T *x, T *columns) {
     for (size_t tap = blockIdx.y; tap < c.taps; tap += gridDim.y) {
         size_t kx = tap % c.kernel, ky = tap / c.kernel % c.kernel, channel = tap / c.kernel / c.kernel;
         for (size_t i = cuda_thread(); i < n; i += cuda_threads()) {
             size_t place = i % c.places, image = i / c.places;
             size_t row = place / c.out_width + ky - c.padding; /* wraps below zero: then too large */
             size_t column = place % c.out_width + kx - c.padding;
-            float value = 0;
+            T value = {};
             if (row < c.height && column < c.width)
                 value = x[((image * c.channels + channel) * c.height + row) * c.width + column];
             columns[tap * n + i] = value;
@@ -66,7 +69,8 @@ __global__ void im2col_kernel(struct conv c, size_t n, const float *x, float *co
 
 /* Element (image, channel, row, column) is in the columns of every tap (ky, kx), at result row + padding - ky and
  * column + padding - kx where there is one. */
-__global__ void col2im_kernel(struct conv c, size_t n, size_t elements, const float *columns, float *dx) {
+template <class T>
+__global__ void col2im_kernel(struct conv c, size_t n, size_t elements, const float *columns, T *dx) {
     for (size_t i = cuda_thread(); i < elements; i += cuda_threads()) {
         size_t column = i % c.width, line = i / c.width, row = line % c.height, plane = line / c.height;
         size_t channel = plane % c.channels, image = plane / c.channels;
@@ -80,19 +84,20 @@ __global__ void col2im_kernel(struct conv c, size_t n, size_t elements, const fl
                     sum += columns[tap * n + image * c.places + out_row * c.out_width + out_column];
             }
         }
-        dx[i] = sum;
+        narrowed(sum, &dx[i]);
     }
 }
 
 /* turned [filters][images * places] -> y [images][filters][places], plus bias [filters] unless NULL. */
-__global__ void turn_back_kernel(struct conv c, size_t n, const float *turned, const float *bias, float *y) {
+template <class T>
+__global__ void turn_back_kernel(struct conv c, size_t n, const float *turned, const float *bias, T *y) {
     for (size_t i = cuda_thread(); i < n * c.filters; i += cuda_threads()) {
         size_t place = i % c.places, line = i / c.places, filter = line % c.filters, image = line / c.filters;
-        y[i] = turned[filter * n + image * c.places + place] + (bias ? bias[filter] : 0.0f);
+        narrowed(turned[filter * n + image * c.places + place] + (bias ? bias[filter] : 0.0f), &y[i]);
     }
 }
 
-__global__ void turn_kernel(struct conv c, size_t n, const float *dy, float *turned) {
+template <class T> __global__ void turn_kernel(struct conv c, size_t n, const T *dy, T *turned) {
     for (size_t i = cuda_thread(); i < n * c.filters; i += cuda_threads()) {
         size_t place = i % c.places, line = i / c.places, filter = line % c.filters, image = line / c.filters;
         turned[filter * n + image * c.places + place] = dy[i];
@@ -100,12 +105,12 @@ __global__ void turn_kernel(struct conv c, size_t n, const float *dy, float *tur
 }
 
 /* dbias[filter] = sum of dy [batch][filters][places] over images and places; a block takes a filter. */
-__global__ void bias_gradient_kernel(struct conv c, size_t batch, const float *dy, float *dbias) {
+template <class T> __global__ void bias_gradient_kernel(struct conv c, size_t batch, const T *dy, float *dbias) {
     __shared__ float part[SUM_BLOCK];
     size_t filter = blockIdx.x;
     float sum = 0;
     for (size_t i = threadIdx.x; i < batch * c.places; i += SUM_BLOCK)
-        sum += dy[(i / c.places * c.filters + filter) * c.places + i % c.places];
+        sum += widened(dy[(i / c.places * c.filters + filter) * c.places + i % c.places]);
     part[threadIdx.x] = sum;
     __syncthreads();
     for (unsigned half = SUM_BLOCK / 2; half > 0; half /= 2) {
@@ -117,62 +122,86 @@ __global__ void bias_gradient_kernel(struct conv c, size_t batch, const float *d
         dbias[filter] = part[0];
 }
 
-void im2col(struct cuda_stream *s, const struct conv *c, size_t n, const float *x, float *columns) {
+template <class T> void im2col(struct cuda_stream *s, const struct conv *c, size_t n, const T *x, T *columns) {
     dim3 grid(cuda_spread(s, n, CUDA_BLOCK), (unsigned)(c->taps < cuda_grid_y_max ? c->taps : cuda_grid_y_max));
-    CUDA_LAUNCH(s, im2col_kernel, grid, CUDA_BLOCK, 0, *c, n, x, columns);
+    CUDA_LAUNCH(s, im2col_kernel<T>, grid, CUDA_BLOCK, 0, *c, n, x, columns);
+}
+
+/* As products take it. */
+template <class T> const struct activation *operand(const T *x) {
+    return (const struct activation *)(const void *)x;
+}
+
+template <class T>
+void convolve(struct cuda_stream *s, const struct conv *c, size_t batch, const T *x, const struct activation *weight,
+              const float *bias, T *y, float *room) {
+    uint32_t filters = (uint32_t)c->filters, taps = (uint32_t)c->taps;
+    for (size_t at = 0; at < batch; at += c->images) {
+        size_t count = batch - at < c->images ? batch - at : c->images, n = count * c->places;
+        T *columns = (T *)(void *)room;
+        float *turned = room + c->taps * n;
+        im2col(s, c, n, x + at * c->image, columns);
+        cuda_gemm_gradient(&s->base, false, false, filters, (uint32_t)n, taps, 1, weight, operand(columns), 0, turned);
+        CUDA_LAUNCH(s, turn_back_kernel<T>, cuda_spread(s, n * filters, CUDA_BLOCK), CUDA_BLOCK, 0, *c, n, turned, bias,
+                    y + at * filters * c->places);
+    }
 }
 
 /* `count` images: dweight gets, or with `more` is added, their part; dx [count][image] unless NULL is overwritten. */
-void images_backward(struct cuda_stream *s, const struct conv *c, size_t count, bool more, const float *x,
-                     const float *weight, const float *dy, float *dx, float *dweight, float *room) {
+template <class T>
+void images_backward(struct cuda_stream *s, const struct conv *c, size_t count, bool more, const T *x,
+                     const struct activation *weight, const T *dy, T *dx, float *dweight, float *room) {
     size_t n = count * c->places;
     uint32_t filters = (uint32_t)c->filters, taps = (uint32_t)c->taps;
-    float *columns = room, *turned = room + c->taps * n;
+    T *columns = (T *)(void *)room, *turned = (T *)(void *)(room + c->taps * n);
     im2col(s, c, n, x, columns);
-    CUDA_LAUNCH(s, turn_kernel, cuda_spread(s, n * filters, CUDA_BLOCK), CUDA_BLOCK, 0, *c, n, dy, turned);
-    cuda_gemm(&s->base, false, true, filters, taps, (uint32_t)n, 1, turned, columns, more ? 1.0f : 0.0f, dweight);
+    CUDA_LAUNCH(s, turn_kernel<T>, cuda_spread(s, n * filters, CUDA_BLOCK), CUDA_BLOCK, 0, *c, n, dy, turned);
+    cuda_gemm_gradient(&s->base, false, true, filters, taps, (uint32_t)n, 1, operand(turned), operand(columns),
+                       more ? 1.0f : 0.0f, dweight);
     if (!dx)
         return;
-    cuda_gemm(&s->base, true, false, taps, (uint32_t)n, filters, 1, weight, turned, 0, columns);
+    cuda_gemm_gradient(&s->base, true, false, taps, (uint32_t)n, filters, 1, weight, operand(turned), 0, room);
     size_t elements = count * c->image;
-    CUDA_LAUNCH(s, col2im_kernel, cuda_spread(s, elements, CUDA_BLOCK), CUDA_BLOCK, 0, *c, n, elements, columns, dx);
+    CUDA_LAUNCH(s, col2im_kernel<T>, cuda_spread(s, elements, CUDA_BLOCK), CUDA_BLOCK, 0, *c, n, elements, room, dx);
+}
+
+template <class T>
+void convolve_backward(struct cuda_stream *s, const struct conv *c, size_t batch, const T *x,
+                       const struct activation *weight, const T *dy, T *dx, float *dweight, float *dbias) {
+    float *room = conv_room(s, c);
+    for (size_t at = 0; room && at < batch; at += c->images) {
+        size_t count = batch - at < c->images ? batch - at : c->images;
+        images_backward(s, c, count, at > 0, x + at * c->image, weight, dy + at * c->filters * c->places,
+                        dx ? dx + at * c->image : NULL, dweight, room);
+    }
+    if (dbias)
+        CUDA_LAUNCH(s, bias_gradient_kernel<T>, (unsigned)c->filters, SUM_BLOCK, 0, *c, batch, dy, dbias);
 }
 
 } // namespace
 
-void cuda_conv_forward(struct device_stream *base, const struct device_conv *shape, const float *x, const float *weight,
-                       const float *bias, float *y) {
+void cuda_conv_forward(struct device_stream *base, const struct device_conv *shape, const struct activation *x,
+                       const struct activation *weight, const float *bias, struct activation *y) {
     struct cuda_stream *s = cuda_enter(base);
     struct conv c = conv_of(shape);
-    float *columns = conv_is_empty(shape, &c) ? NULL : conv_room(s, &c);
-    for (size_t at = 0; columns && at < shape->batch; at += c.images) {
-        size_t count = shape->batch - at < c.images ? shape->batch - at : c.images, n = count * c.places;
-        float *turned = columns + c.taps * n;
-        im2col(s, &c, n, x + at * c.image, columns);
-        cuda_gemm(base, false, false, shape->filters, (uint32_t)n, (uint32_t)c.taps, 1, weight, columns, 0, turned);
-        CUDA_LAUNCH(s, turn_back_kernel, cuda_spread(s, n * c.filters, CUDA_BLOCK), CUDA_BLOCK, 0, c, n, turned, bias,
-                    y + at * c.filters * c.places);
-    }
+    float *room = conv_is_empty(shape, &c) ? NULL : conv_room(s, &c);
+    if (room)
+        CUDA_BY_TYPE(s, convolve(s, &c, shape->batch, cuda_of<T>(x), weight, bias, cuda_of<T>(y), room));
 }
 
-void cuda_conv_backward(struct device_stream *base, const struct device_conv *shape, const float *x,
-                        const float *weight, const float *dy, float *dx, float *dweight, float *dbias) {
+void cuda_conv_backward(struct device_stream *base, const struct device_conv *shape, const struct activation *x,
+                        const struct activation *weight, const struct activation *dy, struct activation *dx,
+                        float *dweight, float *dbias) {
     struct cuda_stream *s = cuda_enter(base);
     struct conv c = conv_of(shape);
-    if (conv_is_empty(shape, &c)) {
-        cuda_fill(base, c.filters * c.taps, 0, dweight);
-        if (dbias)
-            cuda_fill(base, c.filters, 0, dbias);
-        if (dx)
-            cuda_fill(base, shape->batch * c.image, 0, dx);
+    if (!conv_is_empty(shape, &c)) {
+        CUDA_BY_TYPE(s, convolve_backward(s, &c, shape->batch, cuda_of<T>(x), weight, cuda_of<T>(dy), cuda_of<T>(dx),
+                                          dweight, dbias));
         return;
     }
-    float *room = conv_room(s, &c);
-    for (size_t at = 0; room && at < shape->batch; at += c.images) {
-        size_t count = shape->batch - at < c.images ? shape->batch - at : c.images;
-        images_backward(s, &c, count, at > 0, x + at * c.image, weight, dy + at * c.filters * c.places,
-                        dx ? dx + at * c.image : NULL, dweight, room);
-    }
+    cuda_zero(base, c.filters * c.taps * sizeof *dweight, dweight);
     if (dbias)
-        CUDA_LAUNCH(s, bias_gradient_kernel, (unsigned)c.filters, SUM_BLOCK, 0, c, shape->batch, dy, dbias);
+        cuda_zero(base, c.filters * sizeof *dbias, dbias);
+    if (dx)
+        cuda_zero(base, shape->batch * c.image * base->device->activation_bytes, dx);
 }

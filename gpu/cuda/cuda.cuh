@@ -31,15 +31,15 @@ enum {
 
 static const size_t cuda_grid_y_max = 65535;
 
-/* How matrix products are computed; inputs and results are f32 in any case, and so are sums. */
+/* How matrix products are computed; sums are f32 in any case. */
 enum cuda_math {
     CUDA_MATH_F32,
     CUDA_MATH_TF32, /* inputs lose 13 of 23 bits of their fraction */
-    CUDA_MATH_BF16, /* 16 of 23 */
+    CUDA_MATH_BF16, /* activations are bf16: 7 bits of fraction */
 };
 
-/* A room of a stream's scratch memory. A product casts its inputs beside what the op around it holds. */
-enum cuda_room_of { CUDA_ROOM_OP, CUDA_ROOM_PRODUCT, CUDA_ROOMS };
+/* A room of a stream's scratch memory. */
+enum cuda_room_of { CUDA_ROOM_OP, CUDA_ROOMS };
 
 struct cuda_room {
     void *memory; /* of the device; grows */
@@ -88,6 +88,33 @@ void *cuda_scratch(struct cuda_stream *s, enum cuda_room_of room, const char *wh
         cuda_device_of(s), #kernel,                                                                                    \
         cudaFuncSetAttribute((const void *)(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize, (int)(bytes)))
 
+/* ---- the type of activations: float or __nv_bfloat16. Kernels that read or write them are templates over it. */
+
+/* Runs statements with T as the type of the stream's activations. */
+#define CUDA_BY_TYPE(s, ...)                                                                                           \
+    do {                                                                                                               \
+        if (cuda_device_of(s)->math == CUDA_MATH_BF16) {                                                               \
+            typedef __nv_bfloat16 T;                                                                                   \
+            __VA_ARGS__;                                                                                               \
+        } else {                                                                                                       \
+            typedef float T;                                                                                           \
+            __VA_ARGS__;                                                                                               \
+        }                                                                                                              \
+    } while (0)
+
+template <class T> static inline const T *cuda_of(const struct activation *x) {
+    return (const T *)(const void *)x;
+}
+
+template <class T> static inline T *cuda_of(struct activation *x) {
+    return (T *)(void *)x;
+}
+
+/* Numbers that a thread reads or writes in one go of 16 bytes. */
+template <class T> struct cuda_pack_of {
+    enum { COUNT = 16 / sizeof(T) };
+};
+
 /* Queues `kernel`; the arguments follow. */
 #ifndef CUDA_EMULATED
 #define CUDA_LAUNCH(s, kernel, grid, block, shared_bytes, ...)                                                         \
@@ -108,12 +135,30 @@ static inline unsigned cuda_ceil(size_t n, size_t each) {
 /* Blocks for a grid-stride loop over n items, `each` of them a block at a time: at least 1. */
 unsigned cuda_spread(struct cuda_stream *s, size_t n, size_t each);
 
-/* Whether the device may read and write these in packs of four floats, if there is a whole number of them. NULL is
- * fine. */
+/* Whether the device may read and write these in goes of 16 bytes. NULL is fine. */
+static inline bool cuda_aligned(const void *a, const void *b = NULL, const void *c = NULL, const void *d = NULL,
+                                const void *e = NULL) {
+    return (((uintptr_t)a | (uintptr_t)b | (uintptr_t)c | (uintptr_t)d | (uintptr_t)e) & 15) == 0;
+}
+
+/* Whether n floats, or several times n, may be taken in packs of four. */
 static inline bool cuda_quads(size_t n, const void *a, const void *b = NULL, const void *c = NULL, const void *d = NULL,
                               const void *e = NULL) {
-    return n % 4 == 0 && (((uintptr_t)a | (uintptr_t)b | (uintptr_t)c | (uintptr_t)d | (uintptr_t)e) & 15) == 0;
+    return n % 4 == 0 && cuda_aligned(a, b, c, d, e);
 }
+
+/* Launches kernel<T, Q> with packs of Q numbers of T where n is a whole number of them and the pointers named in
+ * `aligned` (in brackets) allow it, else with single ones. `grid` may use Q. */
+#define CUDA_LAUNCH_PACKED(s, kernel, n, aligned, grid, block, ...)                                                    \
+    do {                                                                                                               \
+        if ((n) % cuda_pack_of<T>::COUNT == 0 && cuda_aligned aligned) {                                               \
+            constexpr int Q = cuda_pack_of<T>::COUNT;                                                                  \
+            CUDA_LAUNCH(s, (kernel<T, Q>), grid, block, 0, __VA_ARGS__);                                               \
+        } else {                                                                                                       \
+            constexpr int Q = 1;                                                                                       \
+            CUDA_LAUNCH(s, (kernel<T, Q>), grid, block, 0, __VA_ARGS__);                                               \
+        }                                                                                                              \
+    } while (0)
 
 /* ---- on the device */
 
@@ -134,66 +179,151 @@ CUDA_INLINE float warp_sum(float x) {
     return x;
 }
 
-/* Q floats that are read and written in one go; Q is 1 or 4. */
-template <int Q> struct alignas(4 * Q) pack { float v[Q]; };
-
-template <int Q> CUDA_INLINE pack<Q> pack_load(const float *x) {
-    return *(const pack<Q> *)(const void *)x;
+CUDA_INLINE float widened(float x) {
+    return x;
 }
 
-template <int Q> CUDA_INLINE void pack_store(float *x, const pack<Q> &value) {
-    *(pack<Q> *)(void *)x = value;
+CUDA_INLINE float widened(__nv_bfloat16 x) {
+    return __bfloat162float(x);
 }
 
-/* ---- vector.cu: reductions over rows. A first kernel, in blocks of 32 columns x CUDA_TILE_ROWS, cuts the rows into
- * cuda_chunks() chunks and leaves one row of partial sums for each; cuda_sum_chunks adds those up in their order. */
-unsigned cuda_chunks(struct cuda_stream *s, size_t rows, size_t columns);
-/* partial [chunks][columns] -> sums [columns] */
-void cuda_sum_chunks(struct cuda_stream *s, unsigned chunks, size_t columns, const float *partial, float *sums);
+CUDA_INLINE void narrowed(float x, float *y) {
+    *y = x;
+}
+
+CUDA_INLINE void narrowed(float x, __nv_bfloat16 *y) {
+    *y = __float2bfloat16_rn(x);
+}
+
+/* Q numbers as f32, and as they lie in memory: read and written in goes of up to 16 bytes. */
+template <int Q> struct pack { float v[Q]; };
+
+template <class T, int Q> struct alignas(sizeof(T) * Q < 16 ? sizeof(T) * Q : 16) pack_stored { T v[Q]; };
+
+template <int Q, class T> CUDA_INLINE pack<Q> pack_load(const T *x) {
+    pack_stored<T, Q> stored = *(const pack_stored<T, Q> *)(const void *)x;
+    pack<Q> value;
+#pragma unroll
+    for (int l = 0; l < Q; l++)
+        value.v[l] = widened(stored.v[l]);
+    return value;
+}
+
+template <int Q, class T> CUDA_INLINE void pack_store(T *x, const pack<Q> &value) {
+    pack_stored<T, Q> stored;
+#pragma unroll
+    for (int l = 0; l < Q; l++)
+        narrowed(value.v[l], &stored.v[l]);
+    *(pack_stored<T, Q> *)(void *)x = stored;
+}
+
+/* ---- vector.cu: reductions over rows. A first kernel, in blocks of 32 packs of columns x CUDA_TILE_ROWS, cuts the
+ * rows into cuda_chunks() chunks and leaves one row of partial sums for each; cuda_sum_chunks adds those up in an order
+ * of their own. */
+
+/* `wide`: blocks side by side. */
+unsigned cuda_chunks(struct cuda_stream *s, size_t rows, unsigned wide);
+/* partial [chunks][columns] -> the first `split` columns to first, the others to second */
+void cuda_sum_chunks(struct cuda_stream *s, unsigned chunks, size_t columns, size_t split, const float *partial,
+                     float *first, float *second);
 /* cuda_column_sums, for any number of columns. */
-void cuda_column_sums_of(struct cuda_stream *s, size_t rows, size_t columns, const float *x, float *sums);
+void cuda_column_sums_of(struct cuda_stream *s, size_t rows, size_t columns, const struct activation *x, float *sums);
+
+/* Adds up, over the CUDA_TILE_ROWS rows of a block, the packs that its threads hold, in a fixed order; threads of row 0
+ * get the sum. For all threads of the block. */
+template <int Q> CUDA_INLINE pack<Q> block_column_sum(pack<Q> part) {
+    __shared__ float sums[CUDA_TILE_ROWS][Q][CUDA_WARP];
+    __syncthreads(); /* nobody reads what a call before left */
+#pragma unroll
+    for (int l = 0; l < Q; l++)
+        sums[threadIdx.y][l][threadIdx.x] = part.v[l];
+    __syncthreads();
+    if (threadIdx.y == 0)
+        for (int row = 1; row < CUDA_TILE_ROWS; row++)
+#pragma unroll
+            for (int l = 0; l < Q; l++)
+                part.v[l] += sums[row][l][threadIdx.x];
+    return part;
+}
+
+/* The rows that a block of a kernel over chunks takes: [first, last), one in CUDA_TILE_ROWS for each thread, and the
+ * thread's columns from `column` on. */
+struct chunk {
+    size_t first, last, column;
+};
+
+template <int Q> CUDA_INLINE chunk chunk_of_block(size_t rows, size_t rows_each) {
+    size_t first = blockIdx.y * rows_each, last = first + rows_each < rows ? first + rows_each : rows;
+    return {first + threadIdx.y, last, ((size_t)blockIdx.x * CUDA_WARP + threadIdx.x) * Q};
+}
 
 /* ---- the ops, one file each; contracts in gpu/device.h. */
 
 void cuda_gemm(struct device_stream *s, bool transpose_a, bool transpose_b, uint32_t m, uint32_t n, uint32_t k,
-               float alpha, const float *a, const float *b, float beta, float *c);
+               float alpha, const struct activation *a, const struct activation *b, float beta, struct activation *c);
+void cuda_gemm_gradient(struct device_stream *s, bool transpose_a, bool transpose_b, uint32_t m, uint32_t n, uint32_t k,
+                        float alpha, const struct activation *a, const struct activation *b, float beta, float *c);
+void cuda_zero(struct device_stream *s, size_t bytes, void *memory);
+void cuda_narrow(struct device_stream *s, size_t n, const float *x, struct activation *y);
+void cuda_widen(struct device_stream *s, size_t n, const struct activation *x, float *y);
 void cuda_fill(struct device_stream *s, size_t n, float value, float *x);
 void cuda_scale(struct device_stream *s, size_t n, float a, float *x);
 void cuda_axpy(struct device_stream *s, size_t n, float a, const float *x, float *y);
-void cuda_add(struct device_stream *s, size_t n, const float *a, const float *b, float *y);
-void cuda_bias_add(struct device_stream *s, uint32_t rows, uint32_t columns, const float *bias, float *x);
-void cuda_column_sums(struct device_stream *s, uint32_t rows, uint32_t columns, const float *x, float *sums);
-void cuda_relu_forward(struct device_stream *s, size_t n, const float *x, float *y);
-void cuda_relu_backward(struct device_stream *s, size_t n, const float *y, const float *dy, float *dx);
-void cuda_gelu_forward(struct device_stream *s, size_t n, const float *x, float *y);
-void cuda_gelu_backward(struct device_stream *s, size_t n, const float *x, const float *dy, float *dx);
-void cuda_softmax_cross_entropy(struct device_stream *s, uint32_t rows, uint32_t classes, const float *logits,
-                                const int32_t *labels, float scale, float *gradient, struct device_sums *sums);
-void cuda_norm_forward(struct device_stream *s, uint32_t rows, uint32_t columns, float epsilon, const float *x,
-                       const float *gain, const float *bias, float *y, float *mean, float *rstd);
-void cuda_norm_backward(struct device_stream *s, uint32_t rows, uint32_t columns, const float *x, const float *gain,
-                        const float *mean, const float *rstd, const float *dy, float *dx, float *dgain, float *dbias);
+void cuda_add(struct device_stream *s, size_t n, const struct activation *a, const struct activation *b,
+              struct activation *y);
+void cuda_bias_add(struct device_stream *s, uint32_t rows, uint32_t columns, const float *bias, struct activation *x);
+void cuda_bias_residual(struct device_stream *s, uint32_t rows, uint32_t columns, const float *bias,
+                        const struct activation *x, const struct activation *residual, struct activation *y);
+void cuda_column_sums(struct device_stream *s, uint32_t rows, uint32_t columns, const struct activation *x,
+                      float *sums);
+void cuda_relu_forward(struct device_stream *s, size_t n, const struct activation *x, struct activation *y);
+void cuda_relu_backward(struct device_stream *s, size_t n, const struct activation *y, const struct activation *dy,
+                        struct activation *dx);
+void cuda_gelu_forward(struct device_stream *s, size_t n, const struct activation *x, struct activation *y);
+void cuda_gelu_backward(struct device_stream *s, size_t n, const struct activation *x, const struct activation *dy,
+                        struct activation *dx);
+void cuda_bias_relu(struct device_stream *s, uint32_t rows, uint32_t columns, const float *bias,
+                    const struct activation *x, struct activation *y);
+void cuda_bias_gelu(struct device_stream *s, uint32_t rows, uint32_t columns, const float *bias, struct activation *x,
+                    struct activation *y);
+void cuda_relu_backward_sums(struct device_stream *s, uint32_t rows, uint32_t columns, const struct activation *y,
+                             const struct activation *dy, struct activation *dx, float *sums);
+void cuda_gelu_backward_sums(struct device_stream *s, uint32_t rows, uint32_t columns, const struct activation *x,
+                             const struct activation *dy, struct activation *dx, float *sums);
+void cuda_softmax_cross_entropy(struct device_stream *s, uint32_t rows, uint32_t classes,
+                                const struct activation *logits, const int32_t *labels, float scale,
+                                struct activation *gradient, struct device_sums *sums);
+void cuda_norm_forward(struct device_stream *s, uint32_t rows, uint32_t columns, float epsilon,
+                       const struct activation *x, const float *gain, const float *bias, struct activation *y,
+                       float *mean, float *rstd);
+void cuda_norm_backward(struct device_stream *s, uint32_t rows, uint32_t columns, const struct activation *x,
+                        const float *gain, const float *mean, const float *rstd, const struct activation *dy,
+                        struct activation *dx, float *dgain, float *dbias);
 size_t cuda_attention_saved(const struct device_attention *shape);
-void cuda_attention_forward(struct device_stream *s, const struct device_attention *shape, const float *qkv, float *out,
-                            float *saved);
-void cuda_attention_backward(struct device_stream *s, const struct device_attention *shape, const float *qkv,
-                             const float *out, const float *saved, const float *dout, float *dqkv);
+void cuda_attention_forward(struct device_stream *s, const struct device_attention *shape, const struct activation *qkv,
+                            struct activation *out, float *saved);
+void cuda_attention_backward(struct device_stream *s, const struct device_attention *shape,
+                             const struct activation *qkv, const struct activation *out, const float *saved,
+                             const struct activation *dout, struct activation *dqkv);
 void cuda_embedding_forward(struct device_stream *s, uint32_t batch, uint32_t time, uint32_t width,
-                            const int32_t *tokens, const float *table, const float *positions, float *out);
+                            const int32_t *tokens, const float *table, const float *positions, struct activation *out);
 void cuda_embedding_backward(struct device_stream *s, uint32_t batch, uint32_t time, uint32_t width,
-                             const int32_t *tokens, const float *dout, float *dtable, float *dpositions);
-void cuda_conv_forward(struct device_stream *s, const struct device_conv *shape, const float *x, const float *weight,
-                       const float *bias, float *y);
-void cuda_conv_backward(struct device_stream *s, const struct device_conv *shape, const float *x, const float *weight,
-                        const float *dy, float *dx, float *dweight, float *dbias);
-void cuda_pool_forward(struct device_stream *s, const struct device_pool *shape, const float *x, float *y,
-                       uint8_t *which);
-void cuda_pool_backward(struct device_stream *s, const struct device_pool *shape, const uint8_t *which, const float *dy,
-                        float *dx);
+                             const int32_t *tokens, const struct activation *dout, float *dtable, float *dpositions);
+void cuda_conv_forward(struct device_stream *s, const struct device_conv *shape, const struct activation *x,
+                       const struct activation *weight, const float *bias, struct activation *y);
+void cuda_conv_backward(struct device_stream *s, const struct device_conv *shape, const struct activation *x,
+                        const struct activation *weight, const struct activation *dy, struct activation *dx,
+                        float *dweight, float *dbias);
+void cuda_pool_forward(struct device_stream *s, const struct device_pool *shape, const struct activation *x,
+                       struct activation *y, uint8_t *which);
+void cuda_pool_backward(struct device_stream *s, const struct device_pool *shape, const uint8_t *which,
+                        const struct activation *dy, struct activation *dx);
 void cuda_sparse_forward(struct device_stream *s, const struct device_sparse *x, uint32_t outputs, const float *weight,
-                         float *y);
-void cuda_sparse_backward(struct device_stream *s, const struct device_sparse *x, uint32_t outputs, const float *dy,
-                          float *dweight);
+                         struct activation *y);
+void cuda_sparse_backward(struct device_stream *s, const struct device_sparse *x, uint32_t outputs,
+                          const struct activation *dy, float *dweight);
+void cuda_adamw(struct device_stream *s, size_t n, const struct device_adamw *rule, const float *gradients,
+                float *parameters, float *m, float *v);
 void cuda_encode(struct device_stream *s, const struct codec *codec, const struct codec_options *options, size_t count,
                  const struct device_unit *units, const float *values, float *residual, uint8_t *out, uint32_t *bytes);
 void cuda_take_back(struct device_stream *s, const struct codec *codec, size_t count, const struct device_unit *units,

@@ -1,6 +1,6 @@
 /* Matrix products: cuBLAS. It is column-major, where a row-major [m][n] is an [n][m]; so c^T = op(b)^T op(a)^T is asked
  * for, which changes places of a and b and nothing else. */
-#include "gpu/cuda/cuda.cuh"
+#include "gpu/cuda/map.cuh"
 
 #include <limits.h>
 
@@ -30,65 +30,43 @@ struct product {
     cublasOperation_t first_op, second_op;
     int m, n, k, first_stride, second_stride;
     const void *first, *second;
-    cudaDataType_t type;
-    cublasComputeType_t compute;
 };
 
-void product_queue(struct cuda_stream *s, const struct product *p, float alpha, float beta, float *c) {
+/* c is of `type`. */
+void product_queue(struct cuda_stream *s, const struct product *p, float alpha, float beta, void *c,
+                   cudaDataType_t type) {
+    enum cuda_math math = cuda_device_of(s)->math;
+    cudaDataType_t inputs = math == CUDA_MATH_BF16 ? CUDA_R_16BF : CUDA_R_32F;
+    cublasComputeType_t compute = math == CUDA_MATH_TF32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
     if (blas_ready(s))
-        blas_check(s, cublasGemmEx(s->blas, p->first_op, p->second_op, p->m, p->n, p->k, &alpha, p->first, p->type,
-                                   p->first_stride, p->second, p->type, p->second_stride, &beta, c, CUDA_R_32F, p->m,
-                                   p->compute, CUBLAS_GEMM_DEFAULT));
+        blas_check(s, cublasGemmEx(s->blas, p->first_op, p->second_op, p->m, p->n, p->k, &alpha, p->first, inputs,
+                                   p->first_stride, p->second, inputs, p->second_stride, &beta, c, type, p->m, compute,
+                                   CUBLAS_GEMM_DEFAULT));
 }
 
-struct alignas(8) narrow_pack {
-    __nv_bfloat16 v[4];
+struct scaled {
+    enum { inputs = 1 };
+    float a;
+    __device__ float operator()(float x, float) const {
+        return a * x;
+    }
 };
 
-/* f32 -> bf16, to the nearest. `whole` is a multiple of 4, as in map.cuh. */
-__global__ void narrow_kernel(size_t n, size_t whole, const float *x, __nv_bfloat16 *y) {
-    for (size_t i = 4 * cuda_thread(); i < whole; i += 4 * cuda_threads()) {
-        pack<4> p = pack_load<4>(x + i);
-        narrow_pack q;
-        for (int l = 0; l < 4; l++)
-            q.v[l] = __float2bfloat16_rn(p.v[l]);
-        *(narrow_pack *)(void *)(y + i) = q;
-    }
-    for (size_t i = whole + cuda_thread(); i < n; i += cuda_threads())
-        y[i] = __float2bfloat16_rn(x[i]);
+/* What is left of a product without inputs: c [n] = beta c. */
+template <class C> void empty_product(struct device_stream *base, size_t n, float beta, C *c) {
+    if (beta == 0)
+        cuda_zero(base, n * sizeof *c, c);
+    else
+        map(base, n, (const C *)c, (const C *)NULL, c, scaled{beta});
 }
 
-void narrow(struct cuda_stream *s, size_t n, const float *x, __nv_bfloat16 *y) {
-    size_t whole = cuda_quads(0, x) ? n / 4 * 4 : 0;
-    CUDA_LAUNCH(s, narrow_kernel, cuda_spread(s, n, 4 * CUDA_BLOCK), CUDA_BLOCK, 0, n, whole, x, y);
-}
-
-/* Puts bf16 copies in the place of the inputs of p, of so many elements. */
-bool product_narrow(struct cuda_stream *s, struct product *p, size_t first, size_t second) {
-    size_t apart = (first + 127) / 128 * 128;
-    __nv_bfloat16 *room = (__nv_bfloat16 *)cuda_scratch(s, CUDA_ROOM_PRODUCT, "gemm", (apart + second) * sizeof *room);
-    if (!room)
-        return false;
-    narrow(s, first, (const float *)p->first, room);
-    narrow(s, second, (const float *)p->second, room + apart);
-    p->first = room;
-    p->second = room + apart;
-    p->type = CUDA_R_16BF;
-    p->compute = CUBLAS_COMPUTE_32F;
-    return true;
-}
-
-} // namespace
-
-void cuda_gemm(struct device_stream *base, bool transpose_a, bool transpose_b, uint32_t m, uint32_t n, uint32_t k,
-               float alpha, const float *a, const float *b, float beta, float *c) {
+template <class C>
+void multiply(struct device_stream *base, bool transpose_a, bool transpose_b, uint32_t m, uint32_t n, uint32_t k,
+              float alpha, const struct activation *a, const struct activation *b, float beta, C *c) {
     if (m == 0 || n == 0)
         return;
     if (k == 0) { /* BLAS wants leading dimensions of at least 1 */
-        if (beta == 0)
-            cuda_fill(base, (size_t)m * n, 0, c);
-        else
-            cuda_scale(base, (size_t)m * n, beta, c);
+        empty_product(base, (size_t)m * n, beta, c);
         return;
     }
     struct cuda_stream *s = cuda_enter(base);
@@ -96,7 +74,6 @@ void cuda_gemm(struct device_stream *base, bool transpose_a, bool transpose_b, u
         cuda_fail(cuda_device_of(s), LG_UNSUPPORTED, "gemm", "a matrix has more than 2147483647 rows or columns");
         return;
     }
-    enum cuda_math math = cuda_device_of(s)->math;
     struct product p = {transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N,
                         transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N,
                         (int)n,
@@ -105,10 +82,20 @@ void cuda_gemm(struct device_stream *base, bool transpose_a, bool transpose_b, u
                         (int)(transpose_b ? k : n),
                         (int)(transpose_a ? m : k),
                         b,
-                        a,
-                        CUDA_R_32F,
-                        math == CUDA_MATH_TF32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F};
-    if (math == CUDA_MATH_BF16 && !product_narrow(s, &p, (size_t)k * n, (size_t)m * k))
-        return;
-    product_queue(s, &p, alpha, beta, c);
+                        a};
+    product_queue(s, &p, alpha, beta, c, sizeof *c == sizeof(float) ? CUDA_R_32F : CUDA_R_16BF);
+}
+
+} // namespace
+
+void cuda_gemm(struct device_stream *base, bool transpose_a, bool transpose_b, uint32_t m, uint32_t n, uint32_t k,
+               float alpha, const struct activation *a, const struct activation *b, float beta, struct activation *c) {
+    struct cuda_stream *s = cuda_enter(base);
+    CUDA_BY_TYPE(s, multiply(base, transpose_a, transpose_b, m, n, k, alpha, a, b, beta, cuda_of<T>(c)));
+}
+
+void cuda_gemm_gradient(struct device_stream *base, bool transpose_a, bool transpose_b, uint32_t m, uint32_t n,
+                        uint32_t k, float alpha, const struct activation *a, const struct activation *b, float beta,
+                        float *c) {
+    multiply(base, transpose_a, transpose_b, m, n, k, alpha, a, b, beta, c);
 }

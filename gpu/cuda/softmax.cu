@@ -21,17 +21,23 @@ CUDA_INLINE best best_merge(best a, best b) {
 
 /* -FLT_MAX in place of minus infinity, whose difference to itself would be NaN. A NaN logit is never the largest, but
  * ends up in the sum. */
-CUDA_INLINE best best_of(const float *x, unsigned classes, unsigned first, unsigned step) {
+template <class T, int Q> CUDA_INLINE best best_of(const T *x, unsigned classes, unsigned first, unsigned step) {
     best b = {-FLT_MAX, 0, 0xffffffffu};
-    for (unsigned i = first; i < classes; i += step) {
-        float value = x[i];
-        if (value > b.most) {
-            b.total = b.total * expf(b.most - value) + 1.0f;
-            b.most = value;
-            b.at = i;
-        } else {
-            b.total += expf(value - b.most);
+    for (unsigned i = first * Q; i < classes; i += step * Q) {
+        pack<Q> p = pack_load<Q>(x + i);
+        float before = b.most;
+#pragma unroll
+        for (int l = 0; l < Q; l++) {
+            if (p.v[l] > b.most) {
+                b.most = p.v[l];
+                b.at = i + l;
+            }
         }
+        if (b.most > before)
+            b.total *= expf(before - b.most);
+#pragma unroll
+        for (int l = 0; l < Q; l++)
+            b.total += expf(p.v[l] - b.most);
     }
     return b;
 }
@@ -62,16 +68,16 @@ CUDA_INLINE best best_of_block(best b) {
 
 /* blockDim.x threads take a row: a warp, of which there are blockDim.y, or the block. gradient may be logits: a thread
  * writes what it alone reads, and the label's logit was read by all before the reduction. */
-template <bool WARP>
-__global__ void softmax_kernel(unsigned rows, unsigned classes, const float *logits, const int32_t *labels, float scale,
-                               float *gradient, struct device_sums *each) {
+template <class T, int Q, bool WARP>
+__global__ void softmax_kernel(unsigned rows, unsigned classes, const T *logits, const int32_t *labels, float scale,
+                               T *gradient, struct device_sums *each) {
     unsigned row = blockIdx.x * blockDim.y + threadIdx.y;
     if (row >= rows) /* the whole warp, or nobody */
         return;
-    const float *x = logits + (size_t)row * classes;
+    const T *x = logits + (size_t)row * classes;
     unsigned label = (unsigned)labels[row];
-    float at_label = x[label];
-    best b = best_of(x, classes, threadIdx.x, blockDim.x);
+    float at_label = widened(x[label]);
+    best b = best_of<T, Q>(x, classes, threadIdx.x, blockDim.x);
     if (WARP)
         b = best_of_warp(b);
     else
@@ -82,9 +88,14 @@ __global__ void softmax_kernel(unsigned rows, unsigned classes, const float *log
         each[row].correct = b.at == label && b.total == b.total;
     }
     float factor = scale / b.total;
-    float *g = gradient + (size_t)row * classes;
-    for (unsigned i = threadIdx.x; gradient && i < classes; i += blockDim.x)
-        g[i] = expf(x[i] - b.most) * factor - (i == label ? scale : 0.0f);
+    T *g = gradient + (size_t)row * classes;
+    for (unsigned i = threadIdx.x * Q; gradient && i < classes; i += blockDim.x * Q) {
+        pack<Q> p = pack_load<Q>(x + i);
+#pragma unroll
+        for (int l = 0; l < Q; l++)
+            p.v[l] = expf(p.v[l] - b.most) * factor - (i + l == label ? scale : 0.0f);
+        pack_store<Q>(g + i, p);
+    }
 }
 
 /* One block adds up the rows. */
@@ -108,10 +119,24 @@ __global__ void sums_kernel(unsigned rows, const struct device_sums *each, struc
         *sums = part[0];
 }
 
+template <class T, int Q>
+void softmax_launch(struct cuda_stream *s, unsigned rows, unsigned classes, const T *logits, const int32_t *labels,
+                    float scale, T *gradient, struct device_sums *each) {
+    dim3 block(CUDA_WARP, CUDA_TILE_ROWS);
+    unsigned threads = classes > 16 * LONG_ROW ? 1024 : CUDA_BLOCK;
+    if (classes > LONG_ROW)
+        CUDA_LAUNCH(s, (softmax_kernel<T, Q, false>), rows, threads, 0, rows, classes, logits, labels, scale, gradient,
+                    each);
+    else
+        CUDA_LAUNCH(s, (softmax_kernel<T, Q, true>), cuda_ceil(rows, CUDA_TILE_ROWS), block, 0, rows, classes, logits,
+                    labels, scale, gradient, each);
+}
+
 } // namespace
 
-void cuda_softmax_cross_entropy(struct device_stream *base, uint32_t rows, uint32_t classes, const float *logits,
-                                const int32_t *labels, float scale, float *gradient, struct device_sums *sums) {
+void cuda_softmax_cross_entropy(struct device_stream *base, uint32_t rows, uint32_t classes,
+                                const struct activation *logits, const int32_t *labels, float scale,
+                                struct activation *gradient, struct device_sums *sums) {
     struct cuda_stream *s = cuda_enter(base);
     if (classes == 0)
         rows = 0;
@@ -119,13 +144,15 @@ void cuda_softmax_cross_entropy(struct device_stream *base, uint32_t rows, uint3
         (struct device_sums *)cuda_scratch(s, CUDA_ROOM_OP, "softmax_cross_entropy", (rows + 1) * sizeof *each);
     if (!each)
         return;
-    if (rows > 0 && classes > LONG_ROW) {
-        unsigned threads = classes > 16 * LONG_ROW ? 1024 : CUDA_BLOCK;
-        CUDA_LAUNCH(s, softmax_kernel<false>, rows, threads, 0, rows, classes, logits, labels, scale, gradient, each);
-    } else if (rows > 0) {
-        dim3 block(CUDA_WARP, CUDA_TILE_ROWS);
-        CUDA_LAUNCH(s, softmax_kernel<true>, cuda_ceil(rows, CUDA_TILE_ROWS), block, 0, rows, classes, logits, labels,
-                    scale, gradient, each);
-    }
+    if (rows > 0)
+        CUDA_BY_TYPE(s, {
+            constexpr int Q = cuda_pack_of<T>::COUNT;
+            const T *x = cuda_of<T>(logits);
+            T *g = cuda_of<T>(gradient);
+            if (classes % Q == 0 && cuda_aligned(logits, gradient))
+                softmax_launch<T, Q>(s, rows, classes, x, labels, scale, g, each);
+            else
+                softmax_launch<T, 1>(s, rows, classes, x, labels, scale, g, each);
+        });
     CUDA_LAUNCH(s, sums_kernel, 1, SUM_BLOCK, 0, rows, each, sums);
 }

@@ -4,21 +4,22 @@
 
 namespace {
 
-__global__ void sparse_kernel(size_t n, struct device_sparse x, size_t outputs, const float *weight, float *y) {
+template <class T>
+__global__ void sparse_kernel(size_t n, struct device_sparse x, size_t outputs, const float *weight, T *y) {
     for (size_t i = cuda_thread(); i < n; i += cuda_threads()) {
         size_t row = i / outputs, output = i % outputs;
         float sum = 0;
         for (size_t e = x.row_starts[row]; e < x.row_starts[row + 1]; e++)
             sum += x.values[e] * weight[x.columns[e] * outputs + output];
-        y[i] = sum;
+        narrowed(sum, &y[i]);
     }
 }
 
-__global__ void sparse_gradient_kernel(size_t n, struct device_sparse x, size_t outputs, const float *dy,
-                                       float *dweight) {
+template <class T>
+__global__ void sparse_gradient_kernel(size_t n, struct device_sparse x, size_t outputs, const T *dy, float *dweight) {
     for (size_t i = cuda_thread(); i < n; i += cuda_threads()) {
         size_t row = i / outputs, output = i % outputs;
-        float d = dy[i];
+        float d = widened(dy[i]);
         for (size_t e = x.row_starts[row]; e < x.row_starts[row + 1]; e++)
             atomicAdd(&dweight[x.columns[e] * outputs + output], x.values[e] * d);
     }
@@ -27,19 +28,20 @@ __global__ void sparse_gradient_kernel(size_t n, struct device_sparse x, size_t 
 } // namespace
 
 void cuda_sparse_forward(struct device_stream *base, const struct device_sparse *x, uint32_t outputs,
-                         const float *weight, float *y) {
+                         const float *weight, struct activation *y) {
     struct cuda_stream *s = cuda_enter(base);
     size_t n = (size_t)x->rows * outputs;
     if (n > 0)
-        CUDA_LAUNCH(s, sparse_kernel, cuda_spread(s, n, CUDA_BLOCK), CUDA_BLOCK, 0, n, *x, outputs, weight, y);
+        CUDA_BY_TYPE(s, CUDA_LAUNCH(s, sparse_kernel<T>, cuda_spread(s, n, CUDA_BLOCK), CUDA_BLOCK, 0, n, *x, outputs,
+                                    weight, cuda_of<T>(y)));
 }
 
-void cuda_sparse_backward(struct device_stream *base, const struct device_sparse *x, uint32_t outputs, const float *dy,
-                          float *dweight) {
+void cuda_sparse_backward(struct device_stream *base, const struct device_sparse *x, uint32_t outputs,
+                          const struct activation *dy, float *dweight) {
     struct cuda_stream *s = cuda_enter(base);
     size_t n = (size_t)x->rows * outputs;
     cuda_fill(base, (size_t)x->features * outputs, 0, dweight);
     if (n > 0)
-        CUDA_LAUNCH(s, sparse_gradient_kernel, cuda_spread(s, n, CUDA_BLOCK), CUDA_BLOCK, 0, n, *x, outputs, dy,
-                    dweight);
+        CUDA_BY_TYPE(s, CUDA_LAUNCH(s, sparse_gradient_kernel<T>, cuda_spread(s, n, CUDA_BLOCK), CUDA_BLOCK, 0, n, *x,
+                                    outputs, cuda_of<T>(dy), dweight));
 }

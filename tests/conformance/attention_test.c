@@ -49,7 +49,7 @@ static void open_device(int number) {
     ck_assert_ptr_nonnull(stream);
     random_init(&source, 20240301);
     narrow = strstr(devices[number].spec, "bf16") ? 0x1p-8 : 0;
-    stored = 0; /* activations are f32 in memory */
+    stored = device->activation_bytes == 2 ? 0x1p-8 : 0;
 }
 
 static void close_device(void) {
@@ -200,18 +200,32 @@ static void head_reference(const struct head *h, struct expected *out, size_t ou
 
 /* ---- running it */
 
-static void *upload(size_t n, const float *x) {
-    void *memory = ops->alloc(device, n * sizeof *x);
+/* In the device's own type; `x` is of bf16's numbers, or NaN. */
+static struct activation *upload(size_t n, const float *x) {
+    void *floats = ops->alloc(device, n * sizeof *x), *memory = ops->alloc(device, n * sizeof *x);
+    ck_assert_ptr_nonnull(floats);
     ck_assert_ptr_nonnull(memory);
-    ops->upload(stream, n * sizeof *x, x, memory);
+    ops->upload(stream, n * sizeof *x, x, floats);
+    ops->narrow(stream, n, floats, memory);
+    ck_assert_int_eq(ops->synchronize(stream, NULL), LG_OK);
+    ops->free(device, floats);
     return memory;
 }
 
-static float *download(size_t n, const void *memory) {
+static float *download(size_t n, const float *memory) {
     float *x = zeros(n, sizeof *x);
     ops->download(stream, n * sizeof *x, memory, x);
     ck_assert_int_eq(ops->synchronize(stream, NULL), LG_OK);
     return x;
+}
+
+static float *download_activation(size_t n, const struct activation *x) {
+    float *floats = ops->alloc(device, n * sizeof *floats);
+    ck_assert_ptr_nonnull(floats);
+    ops->widen(stream, n, x, floats);
+    float *host = download(n, floats);
+    ops->free(device, floats);
+    return host;
 }
 
 /* Forward and backward of qkv and dout; the caller frees all three. */
@@ -221,13 +235,14 @@ static void run(const struct device_attention *a, const float *qkv, const float 
     float *nothing = zeros(3 * n, sizeof *nothing);
     for (size_t i = 0; i < 3 * n; i++)
         nothing[i] = NAN; /* what is not overwritten shows */
-    void *in = upload(3 * n, qkv), *din = upload(3 * n, nothing), *y = upload(n, nothing), *dy = upload(n, dout);
+    struct activation *in = upload(3 * n, qkv), *din = upload(3 * n, nothing);
+    struct activation *y = upload(n, nothing), *dy = upload(n, dout);
     float *kept = ops->alloc(device, ops->attention_saved(a) * sizeof *kept);
     ops->attention_forward(stream, a, in, y, kept);
     ops->attention_backward(stream, a, in, y, kept, dy, din);
-    *out = download(n, y);
+    *out = download_activation(n, y);
     *saved = download((size_t)a->batch * a->heads * a->time, kept);
-    *dqkv = download(3 * n, din);
+    *dqkv = download_activation(3 * n, din);
     ops->free(device, in), ops->free(device, din), ops->free(device, y), ops->free(device, dy), ops->free(device, kept);
     free(nothing);
 }

@@ -302,13 +302,21 @@ static float input(const void *x, size_t at, cudaDataType type, cublasComputeTyp
     return value;
 }
 
+static void output(void *c, size_t at, cudaDataType type, float value) {
+    if (type == CUDA_R_16BF)
+        ((__nv_bfloat16 *)c)[at] = __float2bfloat16_rn(value);
+    else
+        ((float *)c)[at] = value;
+}
+
 /* Column-major, as cuBLAS is documented: c [m x n] = alpha op(a) [m x k] op(b) [k x n] + beta c. */
 cublasStatus_t cublasGemmEx(cublasHandle_t, cublasOperation_t transpose_a, cublasOperation_t transpose_b, int m, int n,
                             int k, const float *alpha, const void *a, cudaDataType type_a, int stride_a, const void *b,
-                            cudaDataType type_b, int stride_b, const float *beta, void *c_, cudaDataType, int stride_c,
-                            cublasComputeType_t compute, int) {
-    float *c = (float *)c_;
+                            cudaDataType type_b, int stride_b, const float *beta, void *c, cudaDataType type_c,
+                            int stride_c, cublasComputeType_t compute, int) {
     bool ta = transpose_a == CUBLAS_OP_T, tb = transpose_b == CUBLAS_OP_T;
+    if (type_a != type_b || (type_c == CUDA_R_16BF && type_a != CUDA_R_16BF))
+        emulated_wrong("types that cuBLAS does not multiply");
     if (stride_a < (ta ? k : m) || stride_b < (tb ? n : k) || stride_c < m)
         emulated_wrong("a leading dimension that cuBLAS does not take");
     for (int column = 0; column < n; column++) {
@@ -321,8 +329,9 @@ cublasStatus_t cublasGemmEx(cublasHandle_t, cublasOperation_t transpose_a, cubla
                     tb ? (size_t)l * (size_t)stride_b + (size_t)column : (size_t)column * (size_t)stride_b + (size_t)l;
                 sum += (double)input(a, at_a, type_a, compute) * (double)input(b, at_b, type_b, compute);
             }
-            float *to = &c[(size_t)column * (size_t)stride_c + (size_t)row];
-            *to = (float)(*alpha * sum) + (*beta == 0 ? 0 : *beta * *to);
+            size_t at_c = (size_t)column * (size_t)stride_c + (size_t)row;
+            float before = *beta == 0 ? 0 : input(c, at_c, type_c, CUBLAS_COMPUTE_32F);
+            output(c, at_c, type_c, (float)(*alpha * sum) + *beta * before);
         }
     }
     return CUBLAS_STATUS_SUCCESS;

@@ -148,6 +148,14 @@ static inline float __uint_as_float(unsigned bits) {
     return value;
 }
 
+static inline float __fdiv_rn(float a, float b) {
+    return a / b;
+}
+
+static inline float __fsqrt_rn(float a) {
+    return sqrtf(a);
+}
+
 /* ---- bf16 */
 
 struct __nv_bfloat16 {
@@ -201,7 +209,7 @@ enum {
     cudaHostRegisterReadOnly = 8
 };
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize };
-enum cudaDeviceAttr { cudaDevAttrHostRegisterReadOnlySupported };
+enum cudaDeviceAttr { cudaDevAttrHostRegisterReadOnlySupported, cudaDevAttrClockRate };
 typedef int *cudaStream_t;
 typedef int *cudaEvent_t;
 struct cudaDeviceProp {
@@ -229,12 +237,19 @@ cudaError_t cudaGetDeviceCount(int *count);
 static inline cudaError_t cudaSetDevice(int) {
     return cudaSuccess;
 }
-static inline cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr, int) {
-    *value = getenv("LAGOON_EMULATED_NO_READ_ONLY") == NULL; /* cudaDevAttrHostRegisterReadOnlySupported */
+static inline cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr what, int) {
+    if (what == cudaDevAttrClockRate)
+        *value = 1000000;
+    else
+        *value = getenv("LAGOON_EMULATED_NO_READ_ONLY") == NULL; /* cudaDevAttrHostRegisterReadOnlySupported */
     return cudaSuccess;
 }
 static inline cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind, cudaStream_t) {
     memcpy(to, from, bytes);
+    return cudaSuccess;
+}
+static inline cudaError_t cudaMemsetAsync(void *memory, int value, size_t bytes, cudaStream_t) {
+    memset(memory, value, bytes);
     return cudaSuccess;
 }
 static inline cudaError_t cudaHostRegister(void *, size_t, unsigned) {

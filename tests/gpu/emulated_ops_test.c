@@ -1,10 +1,8 @@
 /* The same cases as for every device, on the CUDA backend's kernels run by the host (tests/gpu/emulate.h). */
 #define DEVICES_TESTED                                                                                                 \
-    {"cuda:0", 1}, {                                                                                                   \
-        "cuda:1", 1                                                                                                    \
-    }
-#define PRODUCTS_TESTED                                                                                                \
-    {"cuda:0/tf32", 1}, {                                                                                              \
+    {"cuda:0", 1}, {"cuda:1", 1}, {"cuda:0/bf16", 1}, {                                                                \
         "cuda:1/bf16", 1                                                                                               \
     }
+#define PRODUCTS_TESTED                                                                                                \
+    { "cuda:0/tf32", 1 }
 #include "tests/conformance/device_ops_test.c"

@@ -14,20 +14,20 @@ struct stage {
     struct core_tensor weight, bias; /* [filters][channels][kernel][kernel], [filters] */
     struct device_conv conv;         /* batch as of the last forward */
     struct device_pool pool;
-    size_t image, map, pooled; /* floats per sample: of the input, the convolution's result, the pooled result */
-    float *x, *y;              /* [batch][image], [batch][map]; y holds its gradient during backward */
-    uint8_t *which;            /* [batch][pooled] */
-    float *gradient;           /* of the pooled result, [batch][pooled] */
+    size_t image, map, pooled;   /* floats per sample: of the input, the convolution's result, the pooled result */
+    struct activation *x, *y;    /* [batch][image], [batch][map]; y holds its gradient during backward */
+    uint8_t *which;              /* [batch][pooled] */
+    struct activation *gradient; /* of the pooled result, [batch][pooled] */
 };
 
 struct cnn {
     struct core core;
     struct stage stages[STAGES];
     struct core_linear hidden, output;
-    float *flat;            /* [batch][stages[1].pooled] */
-    float *hidden_y;        /* [batch][hidden] after ReLU */
-    float *hidden_gradient; /* [batch][hidden] */
-    float *logits;          /* [batch][classes]; their gradient after forward */
+    struct activation *flat;            /* [batch][stages[1].pooled] */
+    struct activation *hidden_y;        /* [batch][hidden] after ReLU */
+    struct activation *hidden_gradient; /* [batch][hidden] */
+    struct activation *logits;          /* [batch][classes]; their gradient after forward */
 };
 
 static void cnn_destroy(struct model *model) {
@@ -71,23 +71,24 @@ static enum lg_status cnn_shape(struct cnn *m, const struct cnn_options *o, cons
 
 static void cnn_plan(struct cnn *m, const struct cnn_options *o, const struct dataset_info *info) {
     size_t batch = m->core.model.batch_max;
+    core_plan_upload(&m->core, batch * m->stages[0].image);
     for (int i = 0; i < STAGES; i++) {
         struct stage *stage = &m->stages[i];
         stage->weight =
             core_filters(&m->core, stage->conv.filters, stage->conv.channels, stage->conv.kernel, "conv%d.weight", i);
         stage->bias = core_vector(&m->core, stage->conv.filters, "conv%d.bias", i);
-        core_plan(&m->core, &stage->x, batch * stage->image);
-        core_plan(&m->core, &stage->y, batch * stage->map);
+        core_plan_activation(&m->core, &stage->x, batch * stage->image);
+        core_plan_activation(&m->core, &stage->y, batch * stage->map);
         core_plan(&m->core, &stage->which, batch * stage->pooled);
-        core_plan(&m->core, &stage->gradient, batch * stage->pooled);
+        core_plan_activation(&m->core, &stage->gradient, batch * stage->pooled);
     }
     size_t flat = m->stages[STAGES - 1].pooled;
     m->hidden = core_linear(&m->core, (uint32_t)flat, (uint32_t)o->hidden, true, "hidden");
     m->output = core_linear(&m->core, (uint32_t)o->hidden, info->classes, true, "output");
-    core_plan(&m->core, &m->flat, batch * flat);
-    core_plan(&m->core, &m->hidden_y, batch * m->hidden.outputs);
-    core_plan(&m->core, &m->hidden_gradient, batch * m->hidden.outputs);
-    core_plan(&m->core, &m->logits, batch * info->classes);
+    core_plan_activation(&m->core, &m->flat, batch * flat);
+    core_plan_activation(&m->core, &m->hidden_y, batch * m->hidden.outputs);
+    core_plan_activation(&m->core, &m->hidden_gradient, batch * m->hidden.outputs);
+    core_plan_activation(&m->core, &m->logits, batch * info->classes);
 }
 
 static enum lg_status cnn_create(const void *options, const struct dataset_info *info, struct device *device,
@@ -126,20 +127,20 @@ static void cnn_initialise(const struct model *model, uint64_t seed, float *para
 }
 
 /* stage->x [rows][channels][height][width] -> out [rows][filters][height'][width'] */
-static void stage_forward(struct core *c, struct stage *stage, uint32_t rows, float *out) {
+static void stage_forward(struct core *c, struct stage *stage, uint32_t rows, struct activation *out) {
     stage->conv.batch = rows;
     stage->pool.planes = rows * stage->conv.filters;
-    c->ops->conv_forward(c->stream, &stage->conv, stage->x, core_parameter(c, stage->weight),
+    c->ops->conv_forward(c->stream, &stage->conv, stage->x, core_weight(c, stage->weight),
                          core_parameter(c, stage->bias), stage->y);
     c->ops->pool_forward(c->stream, &stage->pool, stage->y, out, stage->which);
     c->ops->relu_forward(c->stream, rows * stage->pooled, out, out);
 }
 
 /* stage->gradient (of out) -> gradients of weight and bias, and dx [rows][image] unless NULL. */
-static void stage_backward(struct core *c, struct stage *stage, const float *out, float *dx) {
+static void stage_backward(struct core *c, struct stage *stage, const struct activation *out, struct activation *dx) {
     c->ops->relu_backward(c->stream, c->rows * stage->pooled, out, stage->gradient, stage->gradient);
     c->ops->pool_backward(c->stream, &stage->pool, stage->which, stage->gradient, stage->y);
-    c->ops->conv_backward(c->stream, &stage->conv, stage->x, core_parameter(c, stage->weight), stage->y, dx,
+    c->ops->conv_backward(c->stream, &stage->conv, stage->x, core_weight(c, stage->weight), stage->y, dx,
                           core_gradient(c, stage->weight), core_gradient(c, stage->bias));
 }
 
@@ -148,11 +149,12 @@ static enum lg_status cnn_forward(struct model *model, const struct batch *batch
     struct cnn *m = (struct cnn *)model;
     struct core *c = &m->core;
     uint32_t rows = batch->count;
-    c->ops->upload(c->stream, rows * m->stages[0].image * sizeof(float), batch->features, m->stages[0].x);
+    core_begin(c);
+    core_upload(c, rows * m->stages[0].image, batch->features, m->stages[0].x);
     stage_forward(c, &m->stages[0], rows, m->stages[1].x);
     stage_forward(c, &m->stages[1], rows, m->flat);
-    core_linear_forward(c, &m->hidden, rows, m->flat, m->hidden_y);
-    c->ops->relu_forward(c->stream, (size_t)rows * m->hidden.outputs, m->hidden_y, m->hidden_y);
+    core_linear_product(c, &m->hidden, rows, m->flat, m->hidden_y);
+    c->ops->bias_relu(c->stream, rows, m->hidden.outputs, core_parameter(c, m->hidden.bias), m->hidden_y, m->hidden_y);
     core_linear_forward(c, &m->output, rows, m->hidden_y, m->logits);
     return core_loss(c, rows, 1, batch->labels, m->logits, m->logits, result, error);
 }
@@ -162,13 +164,14 @@ static enum lg_status cnn_backward(struct model *model, model_gradient_fn *ready
     struct cnn *m = (struct cnn *)model;
     struct core *c = &m->core;
     struct stage *first = &m->stages[0], *second = &m->stages[1];
-    core_linear_backward(c, &m->output, c->rows, m->hidden_y, m->logits, m->hidden_gradient);
+    core_linear_gradients(c, &m->output, c->rows, m->hidden_y, m->logits);
+    core_linear_input(c, &m->output, c->rows, m->logits, m->hidden_gradient);
     enum lg_status status = core_ready(c, ready, context, m->output.weight.index, 2, error);
     if (status != LG_OK)
         return status;
-    c->ops->relu_backward(c->stream, (size_t)c->rows * m->hidden.outputs, m->hidden_y, m->hidden_gradient,
-                          m->hidden_gradient);
-    core_linear_gradients(c, &m->hidden, c->rows, m->flat, m->hidden_gradient);
+    c->ops->relu_backward_sums(c->stream, c->rows, m->hidden.outputs, m->hidden_y, m->hidden_gradient,
+                               m->hidden_gradient, core_gradient(c, m->hidden.bias));
+    core_linear_weight_gradient(c, &m->hidden, c->rows, m->flat, m->hidden_gradient);
     status = core_ready(c, ready, context, m->hidden.weight.index, 2, error);
     if (status != LG_OK)
         return status;

@@ -8,7 +8,7 @@
 
 #include "common/random.h"
 
-enum { CORE_ALIGNMENT_BYTES = 64 };
+enum { CORE_ALIGNMENT_BYTES = 64, NARROW_ALIGNMENT = 64 /* elements */ };
 
 void core_init(struct core *core, const struct model_kind *kind, const struct dataset_info *info, struct device *device,
                uint32_t batch_max, uint32_t labels) {
@@ -19,6 +19,7 @@ void core_init(struct core *core, const struct model_kind *kind, const struct da
     core->ops = device->ops;
     core_plan(core, &core->labels, (size_t)batch_max * labels);
     core_plan(core, &core->sums, 1);
+    core->narrow_first = UINT64_MAX;
 }
 
 void core_deinit(struct core *core) {
@@ -54,6 +55,12 @@ static struct core_tensor tensor_append(struct core *core, uint32_t rank, const 
     return tensor;
 }
 
+/* Rounded down, so that what is aligned in the parameters is aligned in their copy. */
+static void product_reads(struct core *core, struct core_tensor tensor) {
+    uint64_t first = tensor.offset / NARROW_ALIGNMENT * NARROW_ALIGNMENT;
+    core->narrow_first = first < core->narrow_first ? first : core->narrow_first;
+}
+
 struct core_tensor core_vector(struct core *core, uint64_t elements, const char *format, ...) {
     va_list args;
     va_start(args, format);
@@ -76,6 +83,7 @@ struct core_tensor core_filters(struct core *core, uint64_t filters, uint64_t ch
     va_start(args, format);
     struct core_tensor tensor = tensor_append(core, 4, (uint64_t[]){filters, channels, kernel, kernel}, format, args);
     va_end(args);
+    product_reads(core, tensor);
     return tensor;
 }
 
@@ -93,6 +101,26 @@ void core_plan_bytes(struct core *core, void *slot, size_t bytes) {
     core->pieces[core->piece_count++] = (struct core_piece){slot, bytes};
 }
 
+void core_plan_activation(struct core *core, struct activation **slot, size_t count) {
+    core_plan_bytes(core, slot, count * core->model.device->activation_bytes);
+}
+
+void core_plan_upload(struct core *core, size_t floats) {
+    core->staged_floats = floats > core->staged_floats ? floats : core->staged_floats;
+}
+
+static bool is_narrow(const struct core *core) {
+    return core->model.device->activation_bytes != sizeof(float);
+}
+
+/* What is needed only where activations are not f32. */
+static void plan_narrow(struct core *core) {
+    uint64_t elements = core->model.elements;
+    core_plan(core, &core->staged, core->staged_floats);
+    core->narrow_first = core->narrow_first < elements ? core->narrow_first : elements;
+    core_plan_activation(core, &core->narrow, elements - core->narrow_first);
+}
+
 static size_t rounded(size_t bytes) {
     return (bytes + CORE_ALIGNMENT_BYTES - 1) / CORE_ALIGNMENT_BYTES * CORE_ALIGNMENT_BYTES;
 }
@@ -101,6 +129,8 @@ enum lg_status core_commit(struct core *core, struct lg_error *error) {
     struct model *model = &core->model;
     core_plan(core, &model->parameters, model->elements);
     core_plan(core, &model->gradients, model->elements);
+    if (is_narrow(core))
+        plan_narrow(core);
     size_t bytes = 0;
     for (size_t i = 0; i < core->piece_count; i++)
         bytes += rounded(core->pieces[i].bytes);
@@ -121,8 +151,24 @@ enum lg_status core_commit(struct core *core, struct lg_error *error) {
     return core->ops->synchronize(core->stream, error);
 }
 
+void core_begin(struct core *core) {
+    struct model *model = &core->model;
+    if (core->narrow && !model->same_parameters)
+        core->ops->narrow(core->stream, model->elements - core->narrow_first, model->parameters + core->narrow_first,
+                          core->narrow);
+    model->same_parameters = false;
+}
+
+void core_upload(struct core *core, size_t floats, const float *host, struct activation *x) {
+    assert(!core->narrow || floats <= core->staged_floats);
+    core->ops->upload(core->stream, floats * sizeof *host, host, core->narrow ? (void *)core->staged : (void *)x);
+    if (core->narrow)
+        core->ops->narrow(core->stream, floats, core->staged, x);
+}
+
 enum lg_status core_loss(struct core *core, uint32_t rows, uint32_t labels_each, const int32_t *labels,
-                         const float *logits, float *gradient, struct model_result *result, struct lg_error *error) {
+                         const struct activation *logits, struct activation *gradient, struct model_result *result,
+                         struct lg_error *error) {
     uint32_t predictions = rows * labels_each;
     struct device_sums sums = {0};
     core->ops->upload(core->stream, predictions * sizeof *labels, labels, core->labels);
@@ -149,36 +195,44 @@ enum lg_status core_ready(struct core *core, model_gradient_fn *ready, void *con
 
 struct core_linear core_linear(struct core *core, uint32_t inputs, uint32_t outputs, bool bias, const char *name) {
     struct core_linear layer = {.inputs = inputs, .outputs = outputs};
-    layer.weight = core_matrix(core, outputs, inputs, "%s.weight", name);
+    const char *dot = *name ? "." : "";
+    layer.weight = core_matrix(core, outputs, inputs, "%s%sweight", name, dot);
+    product_reads(core, layer.weight);
     if (bias)
-        layer.bias = core_vector(core, outputs, "%s.bias", name);
+        layer.bias = core_vector(core, outputs, "%s%sbias", name, dot);
     return layer;
 }
 
-void core_linear_forward(struct core *core, const struct core_linear *layer, uint32_t rows, const float *x, float *y) {
+void core_linear_product(struct core *core, const struct core_linear *layer, uint32_t rows, const struct activation *x,
+                         struct activation *y) {
     core->ops->gemm(core->stream, false, true, rows, layer->outputs, layer->inputs, 1, x,
-                    core_parameter(core, layer->weight), 0, y);
+                    core_weight(core, layer->weight), 0, y);
+}
+
+void core_linear_forward(struct core *core, const struct core_linear *layer, uint32_t rows, const struct activation *x,
+                         struct activation *y) {
+    core_linear_product(core, layer, rows, x, y);
     if (layer->bias.elements)
         core->ops->bias_add(core->stream, rows, layer->outputs, core_parameter(core, layer->bias), y);
 }
 
-void core_linear_gradients(struct core *core, const struct core_linear *layer, uint32_t rows, const float *x,
-                           const float *dy) {
-    core->ops->gemm(core->stream, true, false, layer->outputs, layer->inputs, rows, 1, dy, x, 0,
-                    core_gradient(core, layer->weight));
+void core_linear_weight_gradient(struct core *core, const struct core_linear *layer, uint32_t rows,
+                                 const struct activation *x, const struct activation *dy) {
+    core->ops->gemm_gradient(core->stream, true, false, layer->outputs, layer->inputs, rows, 1, dy, x, 0,
+                             core_gradient(core, layer->weight));
+}
+
+void core_linear_gradients(struct core *core, const struct core_linear *layer, uint32_t rows,
+                           const struct activation *x, const struct activation *dy) {
+    core_linear_weight_gradient(core, layer, rows, x, dy);
     if (layer->bias.elements)
         core->ops->column_sums(core->stream, rows, layer->outputs, dy, core_gradient(core, layer->bias));
 }
 
-void core_linear_input(struct core *core, const struct core_linear *layer, uint32_t rows, const float *dy, float *dx) {
+void core_linear_input(struct core *core, const struct core_linear *layer, uint32_t rows, const struct activation *dy,
+                       struct activation *dx) {
     core->ops->gemm(core->stream, false, false, rows, layer->inputs, layer->outputs, 1, dy,
-                    core_parameter(core, layer->weight), 0, dx);
-}
-
-void core_linear_backward(struct core *core, const struct core_linear *layer, uint32_t rows, const float *x,
-                          const float *dy, float *dx) {
-    core_linear_gradients(core, layer, rows, x, dy);
-    core_linear_input(core, layer, rows, dy, dx);
+                    core_weight(core, layer->weight), 0, dx);
 }
 
 void core_normal(const struct core *core, struct core_tensor tensor, uint64_t seed, double deviation,

@@ -1,7 +1,9 @@
-/* What all models share: the tensor table, one block of device memory carved into activations, and the linear layer.
+/* What all models share: the tensor table, one block of device memory carved into activations, the copy of the
+ * parameters that products read, and the linear layer.
  *
  * A model's create function calls core_init, names its tensors (core_matrix, ...), plans its activations (core_plan)
- * and ends with core_commit; after a failure anywhere core_deinit frees what is there. */
+ * and ends with core_commit; after a failure anywhere core_deinit frees what is there. A forward pass starts with
+ * core_begin. */
 #ifndef LAGOON_WORKER_MODELS_CORE_H
 #define LAGOON_WORKER_MODELS_CORE_H
 
@@ -24,7 +26,11 @@ struct core {
     struct device_stream *stream; /* model.stream */
     struct core_piece *pieces;
     size_t piece_count, piece_capacity, tensor_capacity;
-    void *memory;             /* device: parameters, gradients, activations */
+    void *memory;              /* device: parameters, gradients, activations */
+    struct activation *narrow; /* parameters [narrow_first, elements) in the device's type; NULL where that is f32 */
+    uint64_t narrow_first;     /* products read no tensor that lies before */
+    float *staged;             /* what core_upload narrows, on such devices */
+    size_t staged_floats;
     bool failed;              /* an allocation failed while planning */
     uint32_t rows;            /* samples of the last forward; 0: there is nothing to go backward from */
     int32_t *labels;          /* device [batch_max * predictions per sample] */
@@ -47,6 +53,10 @@ struct core_tensor core_filters(struct core *core, uint64_t filters, uint64_t ch
 /* Plans `count` items of device memory for the pointer at `slot` (float **, uint8_t **, ...). */
 #define core_plan(core, slot, count) core_plan_bytes((core), (slot), (size_t)(count) * sizeof **(slot))
 void core_plan_bytes(struct core *core, void *slot, size_t bytes);
+/* `count` numbers of an activation. */
+void core_plan_activation(struct core *core, struct activation **slot, size_t count);
+/* core_upload will be given up to `floats` at a time. */
+void core_plan_upload(struct core *core, size_t floats);
 /* Allocates parameters, gradients and everything planned, and sets the slots. */
 LG_MUST_CHECK enum lg_status core_commit(struct core *core, struct lg_error *error);
 
@@ -58,11 +68,23 @@ static inline float *core_gradient(const struct core *core, struct core_tensor t
     return core->model.gradients + tensor.offset;
 }
 
+/* A tensor as products read it: in the device's own type. Of those made by core_linear and core_filters. */
+static inline const struct activation *core_weight(const struct core *core, struct core_tensor tensor) {
+    if (core->narrow)
+        return activation_at(core->model.device, core->narrow, tensor.offset - core->narrow_first);
+    return (const struct activation *)(const void *)core_parameter(core, tensor);
+}
+
+/* Brings core_weight up to date with the parameters. */
+void core_begin(struct core *core);
+/* Host floats -> x, in the device's own type. */
+void core_upload(struct core *core, size_t floats, const float *host, struct activation *x);
+
 /* Uploads `rows * labels` labels, then computes loss and correct predictions of logits [predictions][classes] into
  * `result`; gradient [predictions][classes] (may be logits) gets that of the mean loss. Waits for the device. */
 LG_MUST_CHECK enum lg_status core_loss(struct core *core, uint32_t rows, uint32_t labels_each, const int32_t *labels,
-                                       const float *logits, float *gradient, struct model_result *result,
-                                       struct lg_error *error);
+                                       const struct activation *logits, struct activation *gradient,
+                                       struct model_result *result, struct lg_error *error);
 /* Announces tensors [first, first + count), whose gradients have been queued; on the CPU, once they are there. */
 LG_MUST_CHECK enum lg_status core_ready(struct core *core, model_gradient_fn *ready, void *context, size_t first,
                                         size_t count, struct lg_error *error);
@@ -73,17 +95,23 @@ struct core_linear {
     uint32_t inputs, outputs;
 };
 
+/* Tensors "NAME.weight", "NAME.bias"; plain "weight" and "bias" where the name is empty. */
 struct core_linear core_linear(struct core *core, uint32_t inputs, uint32_t outputs, bool bias, const char *name);
 /* x [rows][inputs] -> y [rows][outputs] */
-void core_linear_forward(struct core *core, const struct core_linear *layer, uint32_t rows, const float *x, float *y);
+void core_linear_forward(struct core *core, const struct core_linear *layer, uint32_t rows, const struct activation *x,
+                         struct activation *y);
+/* The same without the bias, for callers that add it together with what follows. */
+void core_linear_product(struct core *core, const struct core_linear *layer, uint32_t rows, const struct activation *x,
+                         struct activation *y);
 /* dy [rows][outputs] -> gradients of weight and bias. */
-void core_linear_gradients(struct core *core, const struct core_linear *layer, uint32_t rows, const float *x,
-                           const float *dy);
+void core_linear_gradients(struct core *core, const struct core_linear *layer, uint32_t rows,
+                           const struct activation *x, const struct activation *dy);
+/* dy [rows][outputs] -> gradient of the weight alone, where that of the bias came with dy. */
+void core_linear_weight_gradient(struct core *core, const struct core_linear *layer, uint32_t rows,
+                                 const struct activation *x, const struct activation *dy);
 /* dy [rows][outputs] -> dx [rows][inputs] */
-void core_linear_input(struct core *core, const struct core_linear *layer, uint32_t rows, const float *dy, float *dx);
-/* Both; models with few and large layers announce the gradients in between instead, so that they travel meanwhile. */
-void core_linear_backward(struct core *core, const struct core_linear *layer, uint32_t rows, const float *x,
-                          const float *dy, float *dx);
+void core_linear_input(struct core *core, const struct core_linear *layer, uint32_t rows, const struct activation *dy,
+                       struct activation *dx);
 
 /* ---- initial values; each tensor has its own stream of the seed. `parameters` is the flat host array. */
 void core_normal(const struct core *core, struct core_tensor tensor, uint64_t seed, double deviation,

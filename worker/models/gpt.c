@@ -14,16 +14,18 @@ static const float epsilon = 1e-5f;
 
 struct norm {
     struct core_tensor gain, bias; /* [C] */
-    float *y, *mean, *rstd;        /* [N][C], [N], [N] */
+    struct activation *y;          /* [N][C] */
+    float *mean, *rstd;            /* [N] */
 };
 
 struct block {
     struct norm norm1, norm2;
     struct core_linear qkv, out, up, down; /* C -> 3C, C -> C, C -> 4C, 4C -> C */
-    float *x, *middle;                     /* residual stream at the block's start and middle, [N][C] */
-    float *packed;                         /* query, key, value: [N][3C] */
-    float *mixed, *saved;                  /* attention's result [N][C] and what it keeps for backward */
-    float *wide, *wide_gelu;               /* [N][4C] before and after GELU */
+    struct activation *x, *middle;         /* residual stream at the block's start and middle, [N][C] */
+    struct activation *packed;             /* query, key, value: [N][3C] */
+    struct activation *mixed;              /* attention's result [N][C] */
+    float *saved;                          /* what attention keeps for backward */
+    struct activation *wide, *wide_gelu;   /* [N][4C] before and after GELU */
 };
 
 struct gpt {
@@ -34,12 +36,13 @@ struct gpt {
     struct block *blocks;
     struct norm norm;
     struct core_linear head;
-    int32_t *tokens;                        /* [N] */
-    float *end;                             /* residual stream after the last block [N][C] */
-    float *branch;                          /* what a branch adds, and gradients of its input [N][C] */
-    float *logits;                          /* [N][V]; their gradient after forward */
-    float *gradient;                        /* of the residual stream [N][C] */
-    float *wide_gradient, *packed_gradient; /* [N][4C], [N][3C] */
+    int32_t *tokens;                                    /* [N] */
+    struct activation *end;                             /* residual stream after the last block [N][C] */
+    struct activation *branch;                          /* what a branch adds, and gradients of its input [N][C] */
+    struct activation *logits;                          /* [N][V]; their gradient after forward */
+    struct activation *gradient;                        /* of the residual stream [N][C] */
+    struct activation *wide_gradient, *packed_gradient; /* [N][4C], [N][3C] */
+    float *next;                                        /* logits of one row [V] */
 };
 
 static void gpt_destroy(struct model *model) {
@@ -52,7 +55,7 @@ static void gpt_destroy(struct model *model) {
 static void norm_plan(struct gpt *m, struct norm *norm, size_t rows, const char *name) {
     norm->gain = core_vector(&m->core, m->width, "%s.gain", name);
     norm->bias = core_vector(&m->core, m->width, "%s.bias", name);
-    core_plan(&m->core, &norm->y, rows * m->width);
+    core_plan_activation(&m->core, &norm->y, rows * m->width);
     core_plan(&m->core, &norm->mean, rows);
     core_plan(&m->core, &norm->rstd, rows);
 }
@@ -74,20 +77,20 @@ static void block_plan(struct gpt *m, size_t layer, size_t rows) {
     uint32_t width = m->width;
     char name[TENSOR_NAME_BYTES];
     struct device_attention shape = attention_shape(m, c->model.batch_max, c->model.info.context);
-    core_plan(c, &block->x, rows * width);
+    core_plan_activation(c, &block->x, rows * width);
     snprintf(name, sizeof name, "block%zu.norm1", layer);
     norm_plan(m, &block->norm1, rows, name);
     block->qkv = linear_plan(m, layer, width, 3 * width, "attention.qkv");
-    core_plan(c, &block->packed, rows * 3 * width);
+    core_plan_activation(c, &block->packed, rows * 3 * width);
     core_plan(c, &block->saved, c->ops->attention_saved(&shape));
-    core_plan(c, &block->mixed, rows * width);
+    core_plan_activation(c, &block->mixed, rows * width);
     block->out = linear_plan(m, layer, width, width, "attention.out");
-    core_plan(c, &block->middle, rows * width);
+    core_plan_activation(c, &block->middle, rows * width);
     snprintf(name, sizeof name, "block%zu.norm2", layer);
     norm_plan(m, &block->norm2, rows, name);
     block->up = linear_plan(m, layer, width, 4 * width, "mlp.up");
-    core_plan(c, &block->wide, rows * 4 * width);
-    core_plan(c, &block->wide_gelu, rows * 4 * width);
+    core_plan_activation(c, &block->wide, rows * 4 * width);
+    core_plan_activation(c, &block->wide_gelu, rows * 4 * width);
     block->down = linear_plan(m, layer, 4 * width, width, "mlp.down");
 }
 
@@ -101,12 +104,13 @@ static void gpt_plan(struct gpt *m, const struct dataset_info *info) {
         block_plan(m, i, rows);
     norm_plan(m, &m->norm, rows, "norm");
     m->head = core_linear(c, m->width, info->classes, false, "head");
-    core_plan(c, &m->end, rows * m->width);
-    core_plan(c, &m->branch, rows * m->width);
-    core_plan(c, &m->logits, rows * info->classes);
-    core_plan(c, &m->gradient, rows * m->width);
-    core_plan(c, &m->wide_gradient, rows * 4 * m->width);
-    core_plan(c, &m->packed_gradient, rows * 3 * m->width);
+    core_plan_activation(c, &m->end, rows * m->width);
+    core_plan_activation(c, &m->branch, rows * m->width);
+    core_plan_activation(c, &m->logits, rows * info->classes);
+    core_plan_activation(c, &m->gradient, rows * m->width);
+    core_plan_activation(c, &m->wide_gradient, rows * 4 * m->width);
+    core_plan_activation(c, &m->packed_gradient, rows * 3 * m->width);
+    core_plan(c, &m->next, info->classes);
 }
 
 static enum lg_status gpt_create(const void *options, const struct dataset_info *info, struct device *device,
@@ -172,42 +176,47 @@ static void gpt_initialise(const struct model *model, uint64_t seed, float *para
 }
 
 /* x [rows][C] -> norm->y [rows][C] */
-static void norm_forward(struct gpt *m, struct norm *norm, uint32_t rows, const float *x) {
+static void norm_forward(struct gpt *m, struct norm *norm, uint32_t rows, const struct activation *x) {
     struct core *c = &m->core;
     c->ops->norm_forward(c->stream, rows, m->width, epsilon, x, core_parameter(c, norm->gain),
                          core_parameter(c, norm->bias), norm->y, norm->mean, norm->rstd);
 }
 
 /* Adds the gradient of x to m->gradient: dy [rows][C] is that of norm->y. */
-static void norm_backward(struct gpt *m, struct norm *norm, uint32_t rows, const float *x, const float *dy) {
+static void norm_backward(struct gpt *m, struct norm *norm, uint32_t rows, const struct activation *x,
+                          const struct activation *dy) {
     struct core *c = &m->core;
     c->ops->norm_backward(c->stream, rows, m->width, x, core_parameter(c, norm->gain), norm->mean, norm->rstd, dy,
                           m->gradient, core_gradient(c, norm->gain), core_gradient(c, norm->bias));
 }
 
 /* block->x [batch*time][C] -> y [batch*time][C] */
-static void block_forward(struct gpt *m, struct block *block, uint32_t batch, uint32_t time, float *y) {
+static void block_forward(struct gpt *m, struct block *block, uint32_t batch, uint32_t time, struct activation *y) {
     struct core *c = &m->core;
     uint32_t rows = batch * time;
     struct device_attention shape = attention_shape(m, batch, time);
     norm_forward(m, &block->norm1, rows, block->x);
     core_linear_forward(c, &block->qkv, rows, block->norm1.y, block->packed);
     c->ops->attention_forward(c->stream, &shape, block->packed, block->mixed, block->saved);
-    core_linear_forward(c, &block->out, rows, block->mixed, m->branch);
-    c->ops->add(c->stream, (size_t)rows * m->width, block->x, m->branch, block->middle);
+    core_linear_product(c, &block->out, rows, block->mixed, m->branch);
+    c->ops->bias_residual(c->stream, rows, m->width, core_parameter(c, block->out.bias), m->branch, block->x,
+                          block->middle);
     norm_forward(m, &block->norm2, rows, block->middle);
-    core_linear_forward(c, &block->up, rows, block->norm2.y, block->wide);
-    c->ops->gelu_forward(c->stream, (size_t)rows * 4 * m->width, block->wide, block->wide_gelu);
-    core_linear_forward(c, &block->down, rows, block->wide_gelu, m->branch);
-    c->ops->add(c->stream, (size_t)rows * m->width, block->middle, m->branch, y);
+    core_linear_product(c, &block->up, rows, block->norm2.y, block->wide);
+    c->ops->bias_gelu(c->stream, rows, 4 * m->width, core_parameter(c, block->up.bias), block->wide, block->wide_gelu);
+    core_linear_product(c, &block->down, rows, block->wide_gelu, m->branch);
+    c->ops->bias_residual(c->stream, rows, m->width, core_parameter(c, block->down.bias), m->branch, block->middle, y);
 }
 
 /* m->gradient of the block's second half's result becomes that of its start, block->middle. */
 static void block_backward_mlp(struct gpt *m, struct block *block, uint32_t rows) {
     struct core *c = &m->core;
-    core_linear_backward(c, &block->down, rows, block->wide_gelu, m->gradient, m->wide_gradient);
-    c->ops->gelu_backward(c->stream, (size_t)rows * 4 * m->width, block->wide, m->wide_gradient, m->wide_gradient);
-    core_linear_backward(c, &block->up, rows, block->norm2.y, m->wide_gradient, m->branch);
+    core_linear_gradients(c, &block->down, rows, block->wide_gelu, m->gradient);
+    core_linear_input(c, &block->down, rows, m->gradient, m->wide_gradient);
+    c->ops->gelu_backward_sums(c->stream, rows, 4 * m->width, block->wide, m->wide_gradient, m->wide_gradient,
+                               core_gradient(c, block->up.bias));
+    core_linear_weight_gradient(c, &block->up, rows, block->norm2.y, m->wide_gradient);
+    core_linear_input(c, &block->up, rows, m->wide_gradient, m->branch);
     norm_backward(m, &block->norm2, rows, block->middle, m->branch);
 }
 
@@ -216,10 +225,12 @@ static void block_backward_attention(struct gpt *m, struct block *block, uint32_
     struct core *c = &m->core;
     uint32_t rows = batch * time;
     struct device_attention shape = attention_shape(m, batch, time);
-    core_linear_backward(c, &block->out, rows, block->mixed, m->gradient, m->branch);
+    core_linear_gradients(c, &block->out, rows, block->mixed, m->gradient);
+    core_linear_input(c, &block->out, rows, m->gradient, m->branch);
     c->ops->attention_backward(c->stream, &shape, block->packed, block->mixed, block->saved, m->branch,
                                m->packed_gradient);
-    core_linear_backward(c, &block->qkv, rows, block->norm1.y, m->packed_gradient, m->branch);
+    core_linear_gradients(c, &block->qkv, rows, block->norm1.y, m->packed_gradient);
+    core_linear_input(c, &block->qkv, rows, m->packed_gradient, m->branch);
     norm_backward(m, &block->norm1, rows, block->x, m->branch);
 }
 
@@ -227,6 +238,7 @@ static void block_backward_attention(struct gpt *m, struct block *block, uint32_
 static void gpt_logits(struct gpt *m, const int32_t *tokens, uint32_t batch, uint32_t time) {
     struct core *c = &m->core;
     uint32_t rows = batch * time;
+    core_begin(c);
     c->ops->upload(c->stream, (size_t)rows * sizeof *tokens, tokens, m->tokens);
     c->ops->embedding_forward(c->stream, batch, time, m->width, m->tokens, core_parameter(c, m->tokens_weight),
                               core_parameter(c, m->positions_weight), m->blocks[0].x);
@@ -246,8 +258,9 @@ static enum lg_status gpt_forward(struct model *model, const struct batch *batch
 /* The head and the last norm; m->gradient becomes that of m->end. */
 static void end_backward(struct gpt *m, uint32_t rows) {
     struct core *c = &m->core;
-    core_linear_backward(c, &m->head, rows, m->norm.y, m->logits, m->branch);
-    c->ops->fill(c->stream, (size_t)rows * m->width, 0, m->gradient);
+    core_linear_gradients(c, &m->head, rows, m->norm.y, m->logits);
+    core_linear_input(c, &m->head, rows, m->logits, m->branch);
+    c->ops->zero(c->stream, (size_t)rows * m->width * c->model.device->activation_bytes, m->gradient);
     norm_backward(m, &m->norm, rows, m->end, m->branch);
 }
 
@@ -288,10 +301,11 @@ static enum lg_status gpt_next_logits(struct model *model, const int32_t *tokens
                                       struct lg_error *error) {
     struct gpt *m = (struct gpt *)model;
     struct core *c = &m->core;
+    size_t classes = model->info.classes;
     c->rows = 0;
     gpt_logits(m, tokens, 1, count);
-    c->ops->download(c->stream, model->info.classes * sizeof *logits,
-                     m->logits + (size_t)(count - 1) * model->info.classes, logits);
+    c->ops->widen(c->stream, classes, activation_at(model->device, m->logits, (count - 1) * classes), m->next);
+    c->ops->download(c->stream, classes * sizeof *logits, m->next, logits);
     return c->ops->synchronize(c->stream, error);
 }
 

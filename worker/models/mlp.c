@@ -16,8 +16,8 @@ struct mlp {
     struct core_linear layers[LAYERS_MAX];
     /* inputs[i] [batch_max][layers[i].inputs] is what layer i reads; before[i] the same ahead of the activation (ReLU
      * needs no copy of it: before[i] is inputs[i]); before[count] are the logits. */
-    float *inputs[LAYERS_MAX], *before[LAYERS_MAX + 1];
-    float *gradients[LAYERS_MAX]; /* [i]: of before[i]; [0] is not used */
+    struct activation *inputs[LAYERS_MAX], *before[LAYERS_MAX + 1];
+    struct activation *gradients[LAYERS_MAX]; /* [i]: of before[i]; [0] is not used */
 };
 
 static void mlp_destroy(struct model *model) {
@@ -29,18 +29,19 @@ static void mlp_destroy(struct model *model) {
 static void mlp_plan(struct mlp *m, const struct mlp_options *options, const struct dataset_info *info) {
     size_t batch = m->core.model.batch_max;
     uint32_t inputs = info->width;
+    core_plan_upload(&m->core, batch * inputs);
     for (size_t i = 0; i < m->count; i++) {
         char name[TENSOR_NAME_BYTES];
         uint32_t outputs = i < options->hidden.count ? (uint32_t)options->hidden.values[i] : info->classes;
         snprintf(name, sizeof name, "layer%zu", i);
         m->layers[i] = core_linear(&m->core, inputs, outputs, true, name);
-        core_plan(&m->core, &m->inputs[i], batch * inputs);
-        core_plan(&m->core, &m->gradients[i], i ? batch * inputs : 0);
+        core_plan_activation(&m->core, &m->inputs[i], batch * inputs);
+        core_plan_activation(&m->core, &m->gradients[i], i ? batch * inputs : 0);
         if (m->gelu)
-            core_plan(&m->core, &m->before[i], i ? batch * inputs : 0);
+            core_plan_activation(&m->core, &m->before[i], i ? batch * inputs : 0);
         inputs = outputs;
     }
-    core_plan(&m->core, &m->before[m->count], batch * info->classes);
+    core_plan_activation(&m->core, &m->before[m->count], batch * info->classes);
 }
 
 static enum lg_status mlp_create(const void *options, const struct dataset_info *info, struct device *device,
@@ -81,40 +82,46 @@ static enum lg_status mlp_forward(struct model *model, const struct batch *batch
                                   struct lg_error *error) {
     struct mlp *m = (struct mlp *)model;
     struct core *c = &m->core;
-    c->ops->upload(c->stream, (size_t)batch->count * model->info.width * sizeof(float), batch->features, m->inputs[0]);
-    for (size_t i = 0; i < m->count; i++) {
-        core_linear_forward(c, &m->layers[i], batch->count, m->inputs[i], m->before[i + 1]);
-        if (i + 1 == m->count)
-            break;
-        size_t n = (size_t)batch->count * m->layers[i].outputs;
+    core_begin(c);
+    core_upload(c, (size_t)batch->count * model->info.width, batch->features, m->inputs[0]);
+    for (size_t i = 0; i + 1 < m->count; i++) {
+        const struct core_linear *layer = &m->layers[i];
+        const float *bias = core_parameter(c, layer->bias);
+        struct activation *x = m->before[i + 1];
+        core_linear_product(c, layer, batch->count, m->inputs[i], x);
         if (m->gelu)
-            c->ops->gelu_forward(c->stream, n, m->before[i + 1], m->inputs[i + 1]);
+            c->ops->bias_gelu(c->stream, batch->count, layer->outputs, bias, x, m->inputs[i + 1]);
         else
-            c->ops->relu_forward(c->stream, n, m->before[i + 1], m->inputs[i + 1]);
+            c->ops->bias_relu(c->stream, batch->count, layer->outputs, bias, x, m->inputs[i + 1]);
     }
-    float *logits = m->before[m->count];
+    struct activation *logits = m->before[m->count];
+    core_linear_forward(c, &m->layers[m->count - 1], batch->count, m->inputs[m->count - 1], logits);
     return core_loss(c, batch->count, 1, batch->labels, logits, logits, result, error);
 }
 
+/* The gradient of a hidden layer's bias comes with that of its activation. */
 static enum lg_status mlp_backward(struct model *model, model_gradient_fn *ready, void *context,
                                    struct lg_error *error) {
     struct mlp *m = (struct mlp *)model;
     struct core *c = &m->core;
-    const float *dy = m->before[m->count];
+    const struct activation *dy = m->before[m->count];
     enum lg_status status = LG_OK;
     for (size_t i = m->count; i-- > 0 && status == LG_OK;) {
         const struct core_linear *layer = &m->layers[i];
-        float *dx = m->gradients[i];
-        size_t n = (size_t)c->rows * layer->inputs;
-        core_linear_gradients(c, layer, c->rows, m->inputs[i], dy);
+        struct activation *dx = m->gradients[i];
+        if (i + 1 == m->count)
+            core_linear_gradients(c, layer, c->rows, m->inputs[i], dy);
+        else
+            core_linear_weight_gradient(c, layer, c->rows, m->inputs[i], dy);
         status = core_ready(c, ready, context, layer->weight.index, 2, error);
         if (i == 0)
             break;
+        float *bias = core_gradient(c, m->layers[i - 1].bias);
         core_linear_input(c, layer, c->rows, dy, dx);
         if (m->gelu)
-            c->ops->gelu_backward(c->stream, n, m->before[i], dx, dx);
+            c->ops->gelu_backward_sums(c->stream, c->rows, layer->inputs, m->before[i], dx, dx, bias);
         else
-            c->ops->relu_backward(c->stream, n, m->inputs[i], dx, dx);
+            c->ops->relu_backward_sums(c->stream, c->rows, layer->inputs, m->inputs[i], dx, dx, bias);
         dy = dx;
     }
     return status;

@@ -10,8 +10,8 @@
 struct softmax {
     struct core core;
     struct core_linear layer;
-    float *x;      /* dense: [batch_max][width] */
-    float *logits; /* [batch_max][classes]; their gradient after forward */
+    struct activation *x;      /* dense: [batch_max][width] */
+    struct activation *logits; /* [batch_max][classes]; their gradient after forward */
     struct device_sparse sparse;
     uint32_t *row_starts, *columns; /* device; the entries grow with the batches */
     float *values;
@@ -41,13 +41,11 @@ static enum lg_status softmax_create(const void *options, const struct dataset_i
         m->layer.bias = core_vector(&m->core, info->classes, "bias");
         core_plan(&m->core, &m->row_starts, (size_t)batch_max + 1);
     } else {
-        m->layer.inputs = info->width;
-        m->layer.outputs = info->classes;
-        m->layer.weight = core_matrix(&m->core, info->classes, info->width, "weight");
-        m->layer.bias = core_vector(&m->core, info->classes, "bias");
-        core_plan(&m->core, &m->x, (size_t)batch_max * info->width);
+        m->layer = core_linear(&m->core, info->width, info->classes, true, "");
+        core_plan_upload(&m->core, (size_t)batch_max * info->width);
+        core_plan_activation(&m->core, &m->x, (size_t)batch_max * info->width);
     }
-    core_plan(&m->core, &m->logits, (size_t)batch_max * info->classes);
+    core_plan_activation(&m->core, &m->logits, (size_t)batch_max * info->classes);
     enum lg_status status = core_commit(&m->core, error);
     if (status != LG_OK)
         softmax_destroy(&m->core.model);
@@ -107,7 +105,8 @@ static enum lg_status softmax_forward(struct model *model, const struct batch *b
         if (status != LG_OK)
             return status;
     } else {
-        c->ops->upload(c->stream, (size_t)batch->count * m->layer.inputs * sizeof(float), batch->features, m->x);
+        core_begin(c);
+        core_upload(c, (size_t)batch->count * m->layer.inputs, batch->features, m->x);
         core_linear_forward(c, &m->layer, batch->count, m->x, m->logits);
     }
     return core_loss(c, batch->count, 1, batch->labels, m->logits, m->logits, result, error);
