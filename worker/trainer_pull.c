@@ -84,8 +84,8 @@ static void say_once(struct trainer_pull *pull, enum trainer_pull_way way) {
     }
 }
 
-/* False: no memory to note it; it is copied from all the same, only slower. */
-static bool meet(struct trainer_pull *pull, struct lg_mapping *mapping) {
+/* Without memory to note it, it is copied from all the same, only slower. */
+static bool meet_new(struct trainer_pull *pull, struct lg_mapping *mapping) {
     size_t bytes;
     if (pull->mapping_count == pull->mapping_room) {
         size_t room = 2 * pull->mapping_room + 4;
@@ -102,12 +102,18 @@ static bool meet(struct trainer_pull *pull, struct lg_mapping *mapping) {
     return registered;
 }
 
-/* Whether the device reads it in place; the first time it is registered. */
-static bool is_in_place(struct trainer_pull *pull, struct lg_mapping *mapping) {
+static bool is_registered(struct trainer_pull *pull, struct lg_mapping *mapping) {
     for (size_t i = 0; i < pull->mapping_count; i++)
         if (pull->mappings[i].mapping == mapping)
             return pull->mappings[i].registered;
-    return meet(pull, mapping);
+    return meet_new(pull, mapping);
+}
+
+void trainer_pull_meet(struct trainer_pull *pull, struct lg_mapping *mapping) {
+    if (is_registered(pull, mapping))
+        say_once(pull, TRAINER_PULL_IN_PLACE);
+    else
+        pull->staged = true; /* from the next pull on */
 }
 
 /* Before anything is queued: takes note of where the places lie. */
@@ -117,10 +123,7 @@ static void look_at_mappings(struct trainer_pull *pull, const struct lg_place *p
         if (!places[i].mapping || places[i].mapping == last)
             continue;
         last = places[i].mapping;
-        if (is_in_place(pull, places[i].mapping))
-            say_once(pull, TRAINER_PULL_IN_PLACE);
-        else
-            pull->staged = true; /* from the next pull on */
+        trainer_pull_meet(pull, places[i].mapping);
     }
     if (pull->staged)
         say_once(pull, TRAINER_PULL_STAGED);

@@ -56,6 +56,8 @@ LG_MUST_CHECK enum lg_status trainer_pull_start(struct trainer_pull *pull, struc
  * until all is, and the pull is no longer under way. */
 LG_MUST_CHECK enum lg_status trainer_pull_go_on(struct trainer_pull *pull, struct lg_client *client, bool wait,
                                                 struct lg_error *error);
+/* Takes note of shards' memory before something is copied out of it, once: registers it where the device can. */
+void trainer_pull_meet(struct trainer_pull *pull, struct lg_mapping *mapping);
 /* Places told by lg_pull_places: copies them once; those that were changed meanwhile are not `whole` after it. */
 LG_MUST_CHECK enum lg_status trainer_pull_copy(struct trainer_pull *pull, struct lg_place *places, size_t count,
                                                struct lg_error *error);

@@ -1,5 +1,5 @@
-/* Parameters have the same bits whichever way bytes travel: over tcp, ipc and shared memory, for every updater, and in
- * every codec. */
+/* Parameters have the same bits whichever way bytes travel: over tcp, ipc and shared memory, copied by the client or by
+ * the caller, for every updater, and in every codec. */
 #include <check.h>
 #include <stdlib.h>
 #include <string.h>
@@ -89,8 +89,23 @@ static void caller_settle(void) {
     }
 }
 
+/* As callers that copy themselves pull. `buffer` is what the copy goes by. */
+static void pull_places(struct lg_client *client, float *buffer, float *copy) {
+    struct lg_error error = {0};
+    struct lg_place *places;
+    size_t count;
+    for (must(lg_pull_places(client, true, &places, &count, &error), &error); count > 0;
+         must(lg_pull_places(client, true, &places, &count, &error), &error))
+        for (size_t i = 0; i < count; i++) {
+            ck_assert(places[i].mapping || places[i].values == buffer + places[i].offset);
+            (void)lg_place_begin(&places[i]);
+            memcpy(copy + places[i].offset, places[i].values, places[i].elements * sizeof *copy);
+            (void)lg_place_end(&places[i]);
+        }
+}
+
 /* Whole pushes, pushes tensor by tensor with a pull behind them, and push and pull in one, in turn. */
-static void step(struct lg_client *client, int number, const float *gradients, float *parameters) {
+static void step(struct lg_client *client, int number, const float *gradients, float *parameters, float *copy) {
     struct lg_push push = {.samples = 1, .local_steps = 1};
     struct lg_error error = {0};
     if (caller.encodes) {
@@ -108,24 +123,29 @@ static void step(struct lg_client *client, int number, const float *gradients, f
     must(lg_push_start(client, &push, gradients, &error), &error);
     for (size_t tensor = 3; tensor-- > 0;)
         lg_push_ready(client, tensor, 1);
-    if (number % 3 == 1)
+    if (number % 3 == 1 && copy)
+        must(lg_pull_start_places(client, parameters, number % 2, &error), &error);
+    else if (number % 3 == 1)
         must(lg_pull_start(client, parameters, &error), &error);
     must(lg_push_wait(client, NULL, &error), &error);
     if (caller.encodes)
         caller_settle();
-    if (number % 3 == 1)
+    if (number % 3 == 1 && copy)
+        pull_places(client, parameters, copy);
+    else if (number % 3 == 1)
         must(lg_pull_wait(client, &error), &error);
 }
 
-/* `shm`: shards on this host are read, or read, in place. */
-static float *train(enum fake_transport transport, const struct wire_pair *spec, const char *shm) {
+/* `shm`: shards on this host are read, or read, in place. `places`: the parameters are copied by the caller. */
+static float *train(enum fake_transport transport, const struct wire_pair *spec, const char *shm, bool places) {
     struct fake_cluster *cluster = fake_cluster_start_over(transport, spec);
     struct lg_client *client = open_client(cluster);
     float *buffers[] = {lg_gradient_buffer(client, 0), lg_gradient_buffer(client, 1)};
     float *parameters = calloc(FAKE_ELEMENTS, sizeof *parameters);
+    float *copy = places ? calloc(FAKE_ELEMENTS, sizeof *copy) : NULL;
     struct lg_error error = {0};
     struct random random;
-    ck_assert(buffers[0] && buffers[1] && parameters);
+    ck_assert(buffers[0] && buffers[1] && parameters && (copy || !places));
     memset(caller.residual, 0, sizeof caller.residual);
     caller.encodes = caller.encodes && lg_client_encoding(client, &caller.how);
     random_init(&random, 11);
@@ -133,22 +153,29 @@ static float *train(enum fake_transport transport, const struct wire_pair *spec,
     initialise(client, &random, buffers[0]);
     for (int i = 0; i < STEPS; i++) {
         draw(&random, buffers[i % 2]);
-        step(client, i, buffers[i % 2], parameters);
+        step(client, i, buffers[i % 2], parameters, copy);
     }
-    must(lg_pull(client, parameters, &error), &error);
+    if (places) {
+        must(lg_pull_start_places(client, parameters, true, &error), &error);
+        pull_places(client, parameters, copy);
+        memcpy(parameters, copy, FAKE_ELEMENTS * sizeof *copy);
+    } else
+        must(lg_pull(client, parameters, &error), &error);
     lg_client_close(&client, NULL);
     fake_cluster_stop(cluster);
+    free(copy);
     return parameters;
 }
 
 static void compare(const struct wire_pair *spec, const char *shared) {
-    float *tcp = train(FAKE_TCP, spec, shared), *ipc = train(FAKE_IPC, spec, shared);
-    float *shm = train(FAKE_LOCAL, spec, shared);
-    ck_assert_int_eq(memcmp(tcp, ipc, FAKE_ELEMENTS * sizeof *tcp), 0);
-    ck_assert_int_eq(memcmp(tcp, shm, FAKE_ELEMENTS * sizeof *tcp), 0);
+    float *tcp = train(FAKE_TCP, spec, shared, false);
+    const enum fake_transport others[] = {FAKE_IPC, FAKE_LOCAL, FAKE_LOCAL, FAKE_TCP};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        float *other = train(others[i], spec, shared, i >= 2);
+        ck_assert_int_eq(memcmp(tcp, other, FAKE_ELEMENTS * sizeof *tcp), 0);
+        free(other);
+    }
     free(tcp);
-    free(ipc);
-    free(shm);
 }
 
 START_TEST(bits_are_equal_over_tcp_ipc_and_shared_memory) {
@@ -173,10 +200,10 @@ START_TEST(callers_that_encode_give_the_same_bits) {
     const struct wire_pair spec[] = {
         {"push.codec", codec->name}, {"codec.topk", "0.05"}, {"staleness.policy", "inverse"},
         {"staleness.shift", "1"},    {"lr.base", "0.1"},     {NULL, NULL}};
-    float *expected = train(FAKE_TCP, spec, "shm");
+    float *expected = train(FAKE_TCP, spec, "shm", false);
     for (int transport = FAKE_TCP; transport <= FAKE_LOCAL; transport++) {
         caller.encodes = true;
-        float *got = train((enum fake_transport)transport, spec, "shm");
+        float *got = train((enum fake_transport)transport, spec, "shm", false);
         ck_assert_int_eq(caller.encodes, !codec->exact);
         ck_assert_msg(memcmp(expected, got, FAKE_ELEMENTS * sizeof *got) == 0, "%s over %s", codec->name,
                       names[transport]);

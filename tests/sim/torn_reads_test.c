@@ -1,23 +1,26 @@
 /* Torn reads are impossible: two processes write checksummed units into a segment each as fast as they can, four
- * processes read them through mappings of their own and look whether a copy that was called whole is. One writer is
- * killed in the middle of a change, again and again, and a new one goes on in its place. LAGOON_STRESS_SECONDS sets how
- * long (3). */
+ * processes read them through mappings of their own and look whether a copy that was called whole is. Two of them copy
+ * as callers of lg_pull_places do, where memcpy stands in for a device: several units at once, whose sequences are
+ * looked at before the first copy and after the last. One writer is killed in the middle of a change, again and again,
+ * and a new one goes on in its place. LAGOON_STRESS_SECONDS sets how long (3). */
 #include <check.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "proto/local.h"
+#include "client/mapping.h"
 #include "server/segment.h"
 
+enum { AT_ONCE = 2 }; /* copies of a reader that copies places */
 enum { WRITERS = 2, READERS = 4, UNITS = 8, ELEMENTS = 16384, KILL_MS = 20 };
 
 struct count {
-    _Atomic uint64_t whole, unchanged, busy, torn, written;
+    _Atomic uint64_t whole, unchanged, busy, torn, written, placed, in_vain;
 };
 
 static struct segment segments[WRITERS];
@@ -97,6 +100,44 @@ static void reader(int index, double until) {
     _exit(0);
 }
 
+/* Copies one chunk of places and looks at those that were called whole. */
+static void copy_chunk(struct lg_place *places, struct count *count) {
+    static uint32_t into[AT_ONCE][ELEMENTS];
+    for (size_t i = 0; i < AT_ONCE; i++)
+        atomic_fetch_add(&count->busy, !lg_place_begin(&places[i]));
+    for (size_t i = 0; i < AT_ONCE; i++)
+        memcpy(into[i], places[i].values, ELEMENTS * sizeof(float));
+    for (size_t i = 0; i < AT_ONCE; i++) {
+        if (!lg_place_end(&places[i]))
+            atomic_fetch_add(&count->in_vain, 1);
+        else
+            atomic_fetch_add(is_whole(into[i], places[i].version) ? &count->placed : &count->torn, 1);
+    }
+}
+
+/* The caller of lg_pull_places. */
+static void placer(int index, double until) {
+    struct wire_unit units[UNITS];
+    struct lg_place places[WRITERS][UNITS] = {0};
+    for (uint32_t i = 0; i < UNITS; i++)
+        units[i] = (struct wire_unit){.unit = i, .elements = ELEMENTS};
+    for (int w = 0; w < WRITERS; w++) {
+        struct lg_mapping *mapping = mapping_new(units, UNITS, segments[w].bytes, segments[w].fd);
+        if (!mapping)
+            _exit(1);
+        for (uint32_t i = 0; i < UNITS; i++)
+            places[w][i] = (struct lg_place){.values = mapping_values(mapping, i),
+                                             .elements = ELEMENTS,
+                                             .mapping = mapping,
+                                             .guard = mapping_unit(mapping, i)};
+    }
+    while (seconds() < until)
+        for (int w = 0; w < WRITERS; w++)
+            for (size_t i = 0; i < UNITS; i += AT_ONCE)
+                copy_chunk(&places[w][i], &counts[index]);
+    _exit(0);
+}
+
 static pid_t start(void (*work)(int index, double until), int index, double until) {
     pid_t pid = fork();
     ck_assert_int_ge(pid, 0);
@@ -124,7 +165,7 @@ START_TEST(no_copy_that_is_called_whole_is_torn) {
             write_unit(&segments[i].head->units[unit], (uint32_t *)(void *)segments[i].data + unit * ELEMENTS, 0);
     }
     for (int i = 0; i < READERS; i++)
-        readers[i] = start(reader, i, until);
+        readers[i] = start(i % 2 ? placer : reader, i, until);
     for (int i = 0; i < WRITERS; i++)
         writers[i] = start(writer, i, until);
     while (seconds() + 0.001 * KILL_MS < until) {
@@ -146,12 +187,19 @@ START_TEST(no_copy_that_is_called_whole_is_torn) {
         sum.torn += counts[i].torn;
         sum.unchanged += counts[i].unchanged;
         sum.busy += counts[i].busy;
+        sum.placed += counts[i].placed;
+        sum.in_vain += counts[i].in_vain;
     }
-    printf("%llu whole, %llu unchanged, %llu busy, %llu torn; %u kills, %u of them in mid-change\n",
-           (unsigned long long)sum.whole, (unsigned long long)sum.unchanged, (unsigned long long)sum.busy,
-           (unsigned long long)sum.torn, kills, in_change);
+    printf(
+        "%llu whole, %llu unchanged, %llu busy, %llu torn; of places %llu whole, %llu in vain; %u kills, %u of them in "
+        "mid-change\n",
+        (unsigned long long)sum.whole, (unsigned long long)sum.unchanged, (unsigned long long)sum.busy,
+        (unsigned long long)sum.torn, (unsigned long long)sum.placed, (unsigned long long)sum.in_vain, kills,
+        in_change);
     ck_assert_uint_eq(sum.torn, 0);
     ck_assert_uint_gt(sum.whole, 0);
+    ck_assert_uint_gt(sum.placed, 0);
+    ck_assert_uint_gt(sum.in_vain, 0);
     ck_assert_uint_gt(in_change, 0);
     for (int i = 0; i < WRITERS; i++)
         segment_deinit(&segments[i]);

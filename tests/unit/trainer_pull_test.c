@@ -2,12 +2,16 @@
 #include "worker/trainer_pull.h"
 
 #include <check.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "tests/support/devices.h"
 #include "tests/support/fake_cluster.h"
+#include "tests/support/sanitizer.h"
 
 enum { ALL_BYTES = FAKE_ELEMENTS * sizeof(float) };
 
@@ -195,6 +199,17 @@ static void disturb(void *context, const void *host, size_t bytes) {
     push(other);
 }
 
+/* Every unit is the same throughout, since every push takes one off all of it; unit 0 never goes back. */
+static void check_units(float most) {
+    const size_t bounds[] = {0, 65536, 2 * 65536, 2 * 65536 + 100, FAKE_ELEMENTS};
+    ck_assert(memory[0] <= most);
+    for (size_t unit = 0; unit < FAKE_UNITS; unit++)
+        for (size_t i = bounds[unit]; i < bounds[unit + 1]; i++)
+            if (memory[i] != memory[bounds[unit]])
+                ck_abort_msg("unit %zu is torn at %zu: %g after %g", unit, i, (double)memory[i],
+                             (double)memory[bounds[unit]]);
+}
+
 START_TEST(no_torn_values_are_taken) {
     struct disturbance disturbance = {.left = (unsigned)_i};
     apart.on_upload = disturb;
@@ -202,15 +217,45 @@ START_TEST(no_torn_values_are_taken) {
     pull_all();
     ck_assert_uint_le(disturbance.done, (unsigned)_i);
     ck_assert(disturbance.done > 0 || _i == 0);
-    const size_t bounds[] = {0, 65536, 2 * 65536, 2 * 65536 + 100, FAKE_ELEMENTS};
-    for (size_t unit = 0; unit < FAKE_UNITS; unit++)
-        for (size_t i = bounds[unit]; i < bounds[unit + 1]; i++)
-            if (memory[i] != memory[bounds[unit]] || memory[i] > 100 || memory[i] < 100 - (float)disturbance.done)
-                ck_abort_msg("unit %zu is torn at %zu: %g after %g", unit, i, (double)memory[i],
-                             (double)memory[bounds[unit]]);
+    check_units(100);
     apart.on_upload = NULL;
     pull_all();
     check_all(memory, 100 - (float)disturbance.done);
+}
+END_TEST
+
+/* As fast as it can; the shards' thread changes units while they are copied. */
+static void *push_all_the_time(void *stop) {
+    while (!atomic_load((atomic_bool *)stop))
+        push(other);
+    return NULL;
+}
+
+START_TEST(no_torn_values_are_taken_while_another_trainer_pushes) {
+    pthread_t thread;
+    atomic_bool stop = false;
+    float before = 101;
+    if (THREADS_ARE_WATCHED) {
+        puts("SKIP: ThreadSanitizer sees the race that sequences make harmless");
+        return;
+    }
+    ck_assert_int_eq(pthread_create(&thread, NULL, push_all_the_time, &stop), 0);
+    for (int round = 0; round < 200; round++) {
+        apart.keeps_read_only = round >= 100;
+        if (round == 100) { /* the first half staged */
+            trainer_pull_leave(&pull);
+            pull.staged = false;
+        }
+        pull_all();
+        check_units(before);
+        before = memory[0];
+    }
+    atomic_store(&stop, true);
+    pthread_join(thread, NULL);
+    float last = fake_value(cluster, 0);
+    ck_assert(last < 100);
+    pull_all();
+    check_all(memory, last);
 }
 END_TEST
 
@@ -258,6 +303,7 @@ int main(void) {
     tcase_add_test(tests, messages_go_through_the_hosts_buffer);
     tcase_add_test(tests, what_is_told_early_is_copied_early);
     tcase_add_loop_test(tests, no_torn_values_are_taken, 0, 12);
+    tcase_add_test(tests, no_torn_values_are_taken_while_another_trainer_pushes);
     tcase_add_test(tests, memory_of_a_lost_shard_is_let_go_of);
     tcase_add_test(tests, a_shard_that_is_lost_in_the_middle_does_no_harm);
     suite_add_tcase(suite, tests);
