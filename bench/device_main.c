@@ -10,6 +10,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "common/codec.h"
 #include "common/option.h"
 #include "common/random.h"
 #include "worker/model.h"
@@ -58,6 +59,10 @@ struct bench {
     struct device_sums *sums;
     struct model *model;
     struct batch batch;
+    /* ---- codecs: what is encoded with, how many units, and how many bytes they come to at most. */
+    const struct codec *codec;
+    struct device_unit *units;
+    size_t unit_count, encoded_bytes;
 };
 
 typedef enum lg_status work_fn(struct bench *bench, struct lg_error *error);
@@ -159,6 +164,81 @@ static enum lg_status bench_ops(struct bench *t, struct lg_error *error) {
     if (status == LG_OK)
         status = line(t, "download to kept pages", work_download, floats, "GB/s", error);
     t->ops->host_unregister(t->device, t->host);
+    return status;
+}
+
+/* ---- codecs. Values lie in a, their residual behind them, encoded units in b, end to end; all in units of the largest
+ * size, with normal values. */
+
+enum { UNIT = CODEC_ELEMENTS_MAX, UNITS = N / UNIT, UNITS_FEW = UNITS / 16 };
+static const struct codec_options usual = {.keep = 0.01};
+
+WORK(work_encode, t->ops->encode(t->stream, t->codec, &usual, t->unit_count, t->units, t->a, t->a + N,
+                                 (uint8_t *)(void *)t->b, (uint32_t *)(void *)(t->b + (size_t)2 * N)))
+WORK(work_download_encoded, t->ops->download(t->stream, t->encoded_bytes, t->b, t->host))
+
+/* Names this codec's units for the works above; false without memory. */
+static bool units_fill(struct bench *t, const struct codec *codec) {
+    const size_t each = codec->bytes_max(UNIT, &usual);
+    struct device_unit *units = calloc(UNITS, sizeof *units);
+    if (!units)
+        return false;
+    for (size_t i = 0; i < UNITS; i++)
+        units[i] = (struct device_unit){.first = i * UNIT, .key = random_mix(1, i), .at = i * each, .elements = UNIT};
+    t->codec = codec;
+    t->encoded_bytes = UNITS * each;
+    t->ops->upload(t->stream, UNITS * sizeof *units, units, t->units);
+    t->ops->fill(t->stream, N, 0, t->a + N);
+    const bool well = t->ops->synchronize(t->stream, NULL) == LG_OK;
+    free(units);
+    return well;
+}
+
+/* How long encoding takes, all units and few; the copy of what comes out; and the first over what that copy is shorter
+ * than `plain` seconds, those of the floats' own: below 1, encoding is faster than the copy that it saves. */
+static enum lg_status bench_codec(struct bench *t, const struct codec *codec, double plain, struct lg_error *error) {
+    const double floats = N * 4e0;
+    double encode, few = 0, copy = 0;
+    char name[64];
+    if (!units_fill(t, codec))
+        return lg_fail(error, LG_NO_MEMORY, "no memory to measure codecs with");
+    t->unit_count = UNITS;
+    enum lg_status status = measure(t, work_encode, &encode, error);
+    t->unit_count = UNITS_FEW;
+    if (status == LG_OK)
+        status = measure(t, work_encode, &few, error);
+    if (status == LG_OK)
+        status = measure(t, work_download_encoded, &copy, error);
+    if (status != LG_OK)
+        return status;
+    snprintf(name, sizeof name, "%s, encode 64 MiB", codec->name);
+    printf("%-34s %12.1f us %12.1f GB/s\n", name, encode * 1e6, floats / encode / 1e9);
+    printf("%-34s %12.1f us %12.1f GB/s\n", "  encode 4 MiB", few * 1e6, floats / 16 / few / 1e9);
+    snprintf(name, sizeof name, "  download of %.1f MiB", (double)t->encoded_bytes / (1 << 20));
+    printf("%-34s %12.1f us %12.1f GB/s\n", name, copy * 1e6, (double)t->encoded_bytes / copy / 1e9);
+    if (!codec->exact && !t->device->host_memory)
+        printf("%-34s %15s %12.2f of the copy that it saves\n", "  encode", "", encode / (plain - copy));
+    fflush(stdout);
+    return LG_OK;
+}
+
+static enum lg_status bench_codecs(struct bench *t, struct lg_error *error) {
+    size_t count;
+    const struct codec *const *all = codecs(&count);
+    struct random random;
+    double plain = 0;
+    random_init(&random, 1);
+    for (size_t i = 0; i < N; i++)
+        t->host[i] = random_normal(&random);
+    t->ops->upload(t->stream, N * sizeof(float), t->host, t->a);
+    enum lg_status status = t->ops->synchronize(t->stream, error);
+    const bool kept = status == LG_OK && t->ops->host_register(t->device, t->host, N * sizeof(float), false);
+    if (status == LG_OK)
+        status = measure(t, work_download, &plain, error);
+    for (size_t i = 0; i < count && status == LG_OK; i++)
+        status = bench_codec(t, all[i], plain, error);
+    if (kept)
+        t->ops->host_unregister(t->device, t->host);
     return status;
 }
 
@@ -284,8 +364,9 @@ static enum lg_status bench_open(struct bench *t, struct lg_error *error) {
     t->c = t->ops->alloc(t->device, bytes);
     t->labels = t->ops->alloc(t->device, 1024 * sizeof *t->labels);
     t->sums = t->ops->alloc(t->device, sizeof *t->sums);
+    t->units = t->ops->alloc(t->device, UNITS * sizeof *t->units);
     t->host = aligned_alloc(4096, N * sizeof(float));
-    if (!t->stream || !t->a || !t->b || !t->c || !t->labels || !t->sums || !t->host)
+    if (!t->stream || !t->a || !t->b || !t->c || !t->labels || !t->sums || !t->units || !t->host)
         return lg_fail(error, LG_NO_MEMORY, "no memory on device \"%s\"", t->device->name);
     memset(t->host, 0, N * sizeof(float));
     for (int i = 0; i < 4; i++)
@@ -300,7 +381,7 @@ static enum lg_status bench_open(struct bench *t, struct lg_error *error) {
 static void bench_close(struct bench *t) {
     if (!t->device)
         return;
-    void *const memories[] = {t->a, t->b, t->c, t->labels, t->sums};
+    void *const memories[] = {t->a, t->b, t->c, t->labels, t->sums, t->units};
     for (size_t i = 0; i < sizeof memories / sizeof *memories; i++)
         t->ops->free(t->device, memories[i]);
     t->ops->stream_close(t->stream);
@@ -323,6 +404,8 @@ int main(int argc, char **argv) {
         status = bench_open(&bench, &error);
     if (status == LG_OK && strcmp(bench.settings.ops, "yes") == 0)
         status = bench_ops(&bench, &error);
+    if (status == LG_OK && strcmp(bench.settings.ops, "yes") == 0)
+        status = bench_codecs(&bench, &error);
     if (status == LG_OK)
         status = bench_models(&bench, &error);
     if (status != LG_OK)

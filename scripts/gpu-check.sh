@@ -76,13 +76,14 @@ fi
 # One architecture, the one that is here: nvcc takes most of the time.
 capability=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | head -n 1 | tr -d .)
 export NVCC_ARCH="-gencode arch=compute_${capability:-90},code=sm_${capability:-90}"
-programs=(build/release/tests/conformance/device_ops_test build/release/tests/gpu/loss_curves_test
+programs=(build/release/tests/conformance/device_{ops,codecs}_test build/release/tests/gpu/loss_curves_test
     build/release/tests/unit/device_test build/release/bench/device)
 stage build 420 make --no-print-directory -j"$(nproc)" all "${programs[@]}" || exit 1
 
 stage device 60 build/release/tests/unit/device_test
 stage ops 300 build/release/tests/conformance/device_ops_test
 grep -q '^SKIP: device "cuda:0"' "$out/ops.log" && echo "**No GPU was opened**: $(grep -m1 '^SKIP' "$out/ops.log")" >>"$report"
+stage codecs 120 build/release/tests/conformance/device_codecs_test
 stage curves 300 build/release/tests/gpu/loss_curves_test
 sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2>/dev/null)
 if [ -n "$quick" ] || [ -z "$sanitizer" ]; then
