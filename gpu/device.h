@@ -262,6 +262,10 @@ struct device_ops {
     /* x *= factors[i] over every unit: a residual follows the learning rate. */
     void (*scale_units)(struct device_stream *s, size_t count, const struct device_unit *units, const float *factors,
                         float *x);
+
+    /* ---- clip. x *= most / |x| where the Euclidean norm |x| of its n elements, summed in double, is more than `most`
+     * (Pascanu, Mikolov, Bengio 2013). A norm that is not finite leaves x as it is: shards refuse it, and say so. */
+    void (*clip)(struct device_stream *s, size_t n, double most, float *x);
 };
 
 /* What `at` of a unit is a multiple of: 2 for elements of 16 bits, else 4. */

@@ -106,11 +106,13 @@ static const struct permutation *order_of(struct simulation *simulation, uint64_
 
 static void clip(struct simulation *simulation, float *gradients) {
     const uint64_t *offsets = simulation->offsets;
+    const struct device_ops *ops = simulation->device->ops;
+    struct device_stream *stream = simulation->model->stream;
     size_t tensors = simulation->model->tensor_count;
     if (simulation->clip == CLIP_GLOBAL)
-        clip_to_norm(gradients, offsets[tensors], simulation->job.clip_norm);
+        ops->clip(stream, offsets[tensors], simulation->job.clip_norm, gradients);
     for (size_t i = 0; simulation->clip == CLIP_TENSOR && i < tensors; i++)
-        clip_to_norm(gradients + offsets[i], offsets[i + 1] - offsets[i], simulation->job.clip_norm);
+        ops->clip(stream, offsets[i + 1] - offsets[i], simulation->job.clip_norm, gradients + offsets[i]);
 }
 
 /* The gradient of these samples at `parameters`; false when it failed, or the loss was not finite. */

@@ -189,6 +189,15 @@ static void say_end(const struct trainer *trainer, enum lg_status status, int co
         meter_say_reason(&trainer->meter, error->message);
 }
 
+/* For the next trainer of the job here. */
+static void leave_residual(struct trainer *trainer) {
+    struct lg_error error = {0};
+    if (trainer_encoder_hand_over(&trainer->encoder, trainer->client, &error) == LG_OK)
+        trainer_saved_put(trainer->handover, trainer->client);
+    else
+        log_warn("residual-lost", "what the codec has kept back of the gradients is lost: %s", error.message);
+}
+
 int trainer_run(struct trainer_handover *handover, int numbers_fd) {
     struct trainer trainer = {.handover = handover};
     struct lg_error error = {0};
@@ -204,7 +213,7 @@ int trainer_run(struct trainer_handover *handover, int numbers_fd) {
     if (status == LG_OK)
         status = work(&trainer, &error);
     if (joined && status == LG_OK && trainer_stop_asked())
-        trainer_saved_put(handover, trainer.client);
+        leave_residual(&trainer);
     if (joined)
         meter_flush(&trainer.meter, trainer.client);
     int code = trainer_stop_asked() ? TRAINER_EXIT_DONE : exit_code_of(status, joined);

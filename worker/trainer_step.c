@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "common/log.h"
+#include "worker/trainer_push.h"
 #include "worker/trainer_stop.h"
 
 /* ---- life */
@@ -38,7 +39,14 @@ enum lg_status trainer_step_init(struct trainer *trainer, struct lg_error *error
 }
 
 enum lg_status trainer_step_join(struct trainer *trainer, struct lg_error *error) {
-    return trainer_buffers_join(&trainer->buffers, trainer->client, (size_t)trainer->job.pipeline, error);
+    size_t pushes = (size_t)trainer->job.pipeline;
+    if (trainer_encoder_wanted(trainer->model, trainer->client)) {
+        enum lg_status status = trainer_encoder_init(&trainer->encoder, trainer->model, trainer->client, pushes, error);
+        if (status != LG_OK)
+            return status;
+        pushes = trainer->encoder.some_plain ? pushes : 1; /* for initial values alone */
+    }
+    return trainer_buffers_join(&trainer->buffers, trainer->client, pushes, error);
 }
 
 void trainer_step_leave(struct trainer *trainer) {
@@ -46,6 +54,7 @@ void trainer_step_leave(struct trainer *trainer) {
 }
 
 void trainer_step_deinit(struct trainer *trainer) {
+    trainer_encoder_deinit(&trainer->encoder);
     trainer_buffers_deinit(&trainer->buffers);
     trainer_micro_deinit(&trainer->micro);
     local_steps_deinit(&trainer->local);
@@ -90,6 +99,8 @@ static enum lg_status settle(struct trainer *trainer, struct lg_error *error) {
     memmove(trainer->flying, trainer->flying + 1, --trainer->flying_count * sizeof *trainer->flying);
     enum lg_status status = lg_push_wait(trainer->client, &result, error);
     meter_add_wait(&trainer->meter, meter_clock_ns() - start_ns);
+    if (status == LG_OK && trainer->encoder.model)
+        trainer_encoder_settle(&trainer->encoder);
     if (trainer->ahead == AHEAD_PUSHED && trainer->flying_count == 0)
         trainer->ahead = AHEAD_THERE;
     if (status == LG_OK && result.skipped) {
@@ -150,109 +161,6 @@ static enum lg_status check_loss(const struct trainer *trainer, const struct mod
                    trainer->meter.numbers.steps + 1, range.first, range.end, epoch + 1, trainer->job.learning_rate);
 }
 
-/* Context of on_gradients. */
-struct announcement {
-    struct trainer *trainer;
-    enum lg_status status;
-    struct lg_error *error;
-};
-
-/* The gradients of tensors [first, first + count) are there: clip them where that needs no others, and let them go. */
-static void let_gradients_go(struct trainer *trainer, size_t first, size_t count) {
-    const uint64_t *offsets = trainer->offsets;
-    if (trainer->clip == CLIP_GLOBAL)
-        return;
-    for (size_t i = first; trainer->clip == CLIP_TENSOR && i < first + count; i++)
-        clip_to_norm(trainer->buffers.gradients + offsets[i], offsets[i + 1] - offsets[i], trainer->job.clip_norm);
-    lg_push_ready(trainer->client, first, count);
-}
-
-/* They are final, or will be when the device has done what it has been given so far. */
-static void on_gradients(void *context, size_t first, size_t count) {
-    struct announcement *announcement = context;
-    struct trainer *trainer = announcement->trainer;
-    const uint64_t *offsets = trainer->offsets;
-    if (announcement->status != LG_OK)
-        return;
-    trainer_micro_fold(&trainer->micro, offsets[first], offsets[first + count]);
-    if (trainer->buffers.stream)
-        announcement->status = trainer_buffers_fetch(&trainer->buffers, first, count, offsets[first],
-                                                     offsets[first + count], announcement->error);
-    else
-        let_gradients_go(trainer, first, count);
-}
-
-/* Where the host does not read the device's memory: lets gradients go as they come over, while the device goes on with
- * the backward pass, all of which it has been given. The next step's parameters are copied meanwhile, where shards have
- * them: before the gradients go, whose push changes them. */
-static enum lg_status await_gradients(struct trainer *trainer, struct lg_error *error) {
-    size_t first, count = trainer->buffers.stream ? 1 : 0;
-    enum lg_status status = LG_OK;
-    while (status == LG_OK && count > 0) {
-        status = trainer_buffers_pull_go_on(&trainer->buffers, trainer->client, error);
-        if (status != LG_OK)
-            return status;
-        status = trainer_buffers_arrive(&trainer->buffers, &first, &count, error);
-        if (status == LG_OK && count > 0)
-            let_gradients_go(trainer, first, count);
-    }
-    return status;
-}
-
-/* True where the push brings the next step's parameters. They start to come back while earlier layers are still being
- * computed, both directions of a network at once, but those of the last layers are older than a pull's would be: so it
- * does not pay on the same host. */
-static bool brings_parameters(const struct trainer *trainer) {
-    if (consistency_has(trainer->job.consistency, CONSISTENCY_READS)) /* whoever reads asks first */
-        return false;
-    if (trainer->job.pipeline > 1 || trainer->ranges.count == 0 || strcmp(trainer->job.push_pull, "no") == 0)
-        return false;
-    return strcmp(trainer->job.push_pull, "yes") == 0 || strcmp(lg_client_transport(trainer->client), "tcp") == 0;
-}
-
-static struct lg_push push_of(const struct trainer *trainer, const struct lg_lease *lease, struct sample_range range,
-                              uint32_t local_steps) {
-    return (struct lg_push){
-        .samples = range.end - range.first,
-        .lease = lease->lease,
-        .fence = lease->fence,
-        .epoch = lease->epoch,
-        .first = range.first,
-        .end = range.end,
-        .local_steps = local_steps,
-        .delta = trainer->job.local_steps > 1,
-        .computed_from = trainer->buffers.parameters,
-        .parameters = brings_parameters(trainer) ? trainer->buffers.ahead : NULL,
-    };
-}
-
-/* Backward pass and push in one: tensors go out while earlier layers are still being computed. */
-static enum lg_status backward_and_push(struct trainer *trainer, const struct lg_lease *lease,
-                                        struct sample_range range, struct lg_error *error) {
-    const struct model *model = trainer->model;
-    struct announcement announcement = {trainer, LG_OK, error};
-    const struct lg_push push = push_of(trainer, lease, range, 1);
-    enum lg_status status = lg_push_start(trainer->client, &push, trainer->buffers.gradients, error);
-    if (status != LG_OK)
-        return status;
-    trainer->flying[trainer->flying_count++] = range;
-    if (push.parameters)
-        trainer->ahead = AHEAD_PUSHED;
-    uint64_t start_ns = meter_clock_ns(), start_cpu_ns = meter_cpu_ns();
-    status = model_backward(trainer->model, on_gradients, &announcement, error);
-    if (status == LG_OK)
-        status = announcement.status;
-    if (status == LG_OK)
-        status = await_gradients(trainer, error);
-    if (status == LG_OK && trainer->clip == CLIP_GLOBAL) {
-        clip_to_norm(trainer->buffers.gradients, model->elements, trainer->job.clip_norm);
-        lg_push_ready(trainer->client, 0, model->tensor_count);
-    }
-    trainer->backward_cpu_ns = meter_cpu_ns() - start_cpu_ns;
-    trainer->meter.numbers.compute_ns += meter_clock_ns() - start_ns;
-    return status;
-}
-
 /* Plays a machine that is `slowdown` times as slow: the time goes by between pull and push, as it would there. Counted
  * from processor time, so that waiting for a core is not made longer too. */
 static void slow_down(struct trainer *trainer, uint64_t forward_cpu_ns) {
@@ -296,17 +204,17 @@ static enum lg_status train_step(struct trainer *trainer, const struct lg_lease 
     struct model_result result = {0};
     uint64_t start_ns = meter_clock_ns();
     enum lg_status status = read_batch_and_parameters(trainer, lease->epoch, range, error);
-    trainer_buffers_turn(&trainer->buffers);
+    trainer_push_turn(trainer);
     if (status == LG_OK && trainer->micro.sum) /* a batch in pieces goes backward before its forward pass is over */
-        status = settle_down_to(trainer, trainer->buffers.gradient_count - 1, error);
+        status = settle_down_to(trainer, trainer_push_depth(trainer) - 1, error);
     if (status == LG_OK)
         status = forward(trainer, &result, error);
     if (status == LG_OK)
         status = check_loss(trainer, &result, lease->epoch, range, error);
     if (status == LG_OK)
-        status = settle_down_to(trainer, trainer->buffers.gradient_count - 1, error);
+        status = settle_down_to(trainer, trainer_push_depth(trainer) - 1, error);
     if (status == LG_OK)
-        status = backward_and_push(trainer, lease, range, error);
+        status = trainer_push_backward(trainer, lease, range, error);
     if (status == LG_OK && trainer->ahead == AHEAD_NOTHING && trainer->ranges.count > 0)
         status = start_pull(trainer, error); /* connections keep their order: it brings what the push did */
     meter_add_step(&trainer->meter, range.end - range.first, result.predictions, result.loss_sum, result.correct,
@@ -317,21 +225,13 @@ static enum lg_status train_step(struct trainer *trainer, const struct lg_lease 
 
 /* ---- a round of local steps */
 
-static void clip_gradients(struct trainer *trainer) {
-    float *gradients = trainer->buffers.gradients;
-    const uint64_t *offsets = trainer->offsets;
-    if (trainer->clip == CLIP_GLOBAL)
-        clip_to_norm(gradients, trainer->model->elements, trainer->job.clip_norm);
-    for (size_t i = 0; trainer->clip == CLIP_TENSOR && i < trainer->model->tensor_count; i++)
-        clip_to_norm(gradients + offsets[i], offsets[i + 1] - offsets[i], trainer->job.clip_norm);
-}
-
 static enum lg_status local_backward(struct trainer *trainer, struct lg_error *error) {
     uint64_t start_ns = meter_clock_ns(), start_cpu_ns = meter_cpu_ns();
     enum lg_status status = model_backward(trainer->model, NULL, NULL, error);
     if (status == LG_OK) {
         trainer_micro_fold(&trainer->micro, 0, trainer->model->elements);
-        clip_gradients(trainer);
+        trainer_push_clip(trainer, 0, trainer->model->tensor_count);
+        trainer_push_clip_global(trainer);
         local_steps_take(&trainer->local, trainer->buffers.gradients);
     }
     trainer->backward_cpu_ns = meter_cpu_ns() - start_cpu_ns;
@@ -349,7 +249,7 @@ static enum lg_status local_step(struct trainer *trainer, const struct lg_lease 
     if (status == LG_OK && first) {
         local_steps_begin(&trainer->local, trainer->buffers.parameters);
         model_use_parameters(trainer->model, trainer->local.parameters);
-        trainer_buffers_turn(&trainer->buffers);
+        trainer_push_turn(trainer);
     }
     if (status == LG_OK)
         status = forward(trainer, &result, error);
@@ -366,15 +266,10 @@ static enum lg_status local_step(struct trainer *trainer, const struct lg_lease 
 static enum lg_status push_round(struct trainer *trainer, const struct lg_lease *lease, struct sample_range range,
                                  uint32_t steps, struct lg_error *error) {
     local_steps_result(&trainer->local, trainer->buffers.parameters, trainer->buffers.gradients);
-    const struct lg_push push = push_of(trainer, lease, range, steps);
-    enum lg_status status = lg_push_start(trainer->client, &push, trainer->buffers.gradients, error);
-    if (status != LG_OK)
-        return status;
-    trainer->flying[trainer->flying_count++] = range;
-    if (push.parameters)
-        trainer->ahead = AHEAD_PUSHED;
-    lg_push_ready(trainer->client, 0, trainer->model->tensor_count);
-    return LG_OK;
+    enum lg_status status = trainer_push_start(trainer, lease, range, steps, error);
+    if (status == LG_OK)
+        lg_push_ready(trainer->client, 0, trainer->model->tensor_count);
+    return status;
 }
 
 static enum lg_status train_round(struct trainer *trainer, const struct lg_lease *lease, struct sample_range range,

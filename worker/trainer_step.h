@@ -10,6 +10,7 @@
 #include "worker/model.h"
 #include "worker/trainer_buffers.h"
 #include "worker/trainer_clip.h"
+#include "worker/trainer_encoder.h"
 #include "worker/trainer_handover.h"
 #include "worker/trainer_meter.h"
 #include "worker/trainer_micro.h"
@@ -34,6 +35,7 @@ struct trainer {
     struct meter meter;
 
     struct trainer_buffers buffers;
+    struct trainer_encoder encoder; /* empty where the client encodes, or nobody */
     struct trainer_micro micro;
     struct local_steps local; /* empty where job.local_steps is 1 */
     uint64_t *offsets;        /* [tensors + 1]: first element of each */

@@ -178,4 +178,5 @@ const struct device_ops cpu_ops = {
     .encode = cpu_encode,
     .take_back = cpu_take_back,
     .scale_units = cpu_scale_units,
+    .clip = cpu_clip,
 };

@@ -273,5 +273,6 @@ void cpu_take_back(struct device_stream *s, const struct codec *codec, size_t co
                    const float *shares, const uint8_t *encoded, const float *values, float *residual);
 void cpu_scale_units(struct device_stream *s, size_t count, const struct device_unit *units, const float *factors,
                      float *x);
+void cpu_clip(struct device_stream *s, size_t n, double most, float *x);
 
 #endif

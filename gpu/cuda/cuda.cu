@@ -265,6 +265,7 @@ static const struct device_ops cuda_ops = {
     .encode = cuda_encode,
     .take_back = cuda_take_back,
     .scale_units = cuda_scale_units,
+    .clip = cuda_clip,
 };
 
 /* ---- life */

@@ -330,5 +330,6 @@ void cuda_take_back(struct device_stream *s, const struct codec *codec, size_t c
                     const float *shares, const uint8_t *encoded, const float *values, float *residual);
 void cuda_scale_units(struct device_stream *s, size_t count, const struct device_unit *units, const float *factors,
                       float *x);
+void cuda_clip(struct device_stream *s, size_t n, double most, float *x);
 
 #endif

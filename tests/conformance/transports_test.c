@@ -10,6 +10,7 @@
 #include "common/random.h"
 #include "common/updater.h"
 #include "tests/support/fake_cluster.h"
+#include "worker/trainer_encoder.h"
 
 enum { STEPS = 24 };
 
@@ -104,10 +105,66 @@ static void pull_places(struct lg_client *client, float *buffer, float *copy) {
         }
 }
 
+/* A trainer that encodes its gradients on a device, whose memory the host is made to believe it cannot read. */
+static struct encoding_device {
+    bool encodes;
+    struct device *device;
+    struct model model; /* of tensors alone */
+    struct trainer_encoder encoder;
+} trainer;
+
+static void device_open_for(struct lg_client *client) {
+    struct lg_error error = {0};
+    must(device_open("cpu", 1, &trainer.device, &error), &error);
+    trainer.device->host_memory = false;
+    const struct device_ops *ops = trainer.device->ops;
+    trainer.model = (struct model){.device = trainer.device,
+                                   .stream = ops->stream_open(trainer.device),
+                                   .elements = FAKE_ELEMENTS,
+                                   .gradients = ops->alloc(trainer.device, FAKE_ELEMENTS * sizeof(float))};
+    trainer.model.tensors = (struct tensor_spec *)(uintptr_t)fake_tensors(&trainer.model.tensor_count);
+    must(trainer_encoder_init(&trainer.encoder, &trainer.model, client, 1, &error), &error);
+}
+
+static void device_close_for(void) {
+    const struct device_ops *ops = trainer.device->ops;
+    float *gradients = trainer.model.gradients;
+    trainer_encoder_deinit(&trainer.encoder);
+    ops->free(trainer.device, gradients);
+    ops->stream_close(trainer.model.stream);
+    device_close(trainer.device);
+}
+
+static void device_step(struct lg_client *client, int number, const float *gradients, float *parameters) {
+    struct lg_error error = {0};
+    size_t first, count;
+    trainer_encoder_turn(&trainer.encoder);
+    memcpy(trainer.model.gradients, gradients, FAKE_ELEMENTS * sizeof *gradients);
+    const struct lg_push push = {.samples = 1,
+                                 .local_steps = 1,
+                                 .encoded = trainer_encoder_begin(&trainer.encoder, client),
+                                 .parameters = number % 3 == 2 ? parameters : NULL};
+    must(lg_push_start(client, &push, NULL, &error), &error);
+    for (size_t tensor = 3; tensor-- > 0;)
+        must(trainer_encoder_fetch(&trainer.encoder, tensor, 1, NULL, &error), &error);
+    while (trainer_encoder_arrive(&trainer.encoder, &first, &count, &error) == LG_OK && count > 0)
+        lg_push_ready(client, first, count);
+    if (number % 3 == 1)
+        must(lg_pull_start(client, parameters, &error), &error);
+    must(lg_push_wait(client, NULL, &error), &error);
+    trainer_encoder_settle(&trainer.encoder);
+    if (number % 3 == 1)
+        must(lg_pull_wait(client, &error), &error);
+}
+
 /* Whole pushes, pushes tensor by tensor with a pull behind them, and push and pull in one, in turn. */
 static void step(struct lg_client *client, int number, const float *gradients, float *parameters, float *copy) {
     struct lg_push push = {.samples = 1, .local_steps = 1};
     struct lg_error error = {0};
+    if (trainer.encodes) {
+        device_step(client, number, gradients, parameters);
+        return;
+    }
     if (caller.encodes) {
         caller_encode(client, gradients);
         push.encoded = caller.units;
@@ -148,6 +205,8 @@ static float *train(enum fake_transport transport, const struct wire_pair *spec,
     ck_assert(buffers[0] && buffers[1] && parameters && (copy || !places));
     memset(caller.residual, 0, sizeof caller.residual);
     caller.encodes = caller.encodes && lg_client_encoding(client, &caller.how);
+    if (trainer.encodes)
+        device_open_for(client);
     random_init(&random, 11);
     wait_for_transport(client, transport == FAKE_LOCAL ? shm : names[transport]);
     initialise(client, &random, buffers[0]);
@@ -164,6 +223,8 @@ static float *train(enum fake_transport transport, const struct wire_pair *spec,
     lg_client_close(&client, NULL);
     fake_cluster_stop(cluster);
     free(copy);
+    if (trainer.encodes)
+        device_close_for();
     return parameters;
 }
 
@@ -196,15 +257,17 @@ END_TEST
 /* The weights of pushes differ, as some are computed from older parameters than others. */
 START_TEST(callers_that_encode_give_the_same_bits) {
     size_t count;
-    const struct codec *codec = codecs(&count)[_i];
+    const struct codec *codec = codecs(&count)[_i / 2];
+    const bool on_device = _i % 2 == 1;
     const struct wire_pair spec[] = {
         {"push.codec", codec->name}, {"codec.topk", "0.05"}, {"staleness.policy", "inverse"},
         {"staleness.shift", "1"},    {"lr.base", "0.1"},     {NULL, NULL}};
     float *expected = train(FAKE_TCP, spec, "shm", false);
     for (int transport = FAKE_TCP; transport <= FAKE_LOCAL; transport++) {
-        caller.encodes = true;
+        caller.encodes = !on_device;
+        trainer.encodes = on_device && !codec->exact;
         float *got = train((enum fake_transport)transport, spec, "shm", false);
-        ck_assert_int_eq(caller.encodes, !codec->exact);
+        ck_assert_int_eq(caller.encodes, !codec->exact && !on_device);
         ck_assert_msg(memcmp(expected, got, FAKE_ELEMENTS * sizeof *got) == 0, "%s over %s", codec->name,
                       names[transport]);
         free(got);
@@ -238,7 +301,7 @@ int main(void) {
     tcase_set_timeout(tests, 120);
     tcase_add_loop_test(tests, bits_are_equal_over_tcp_ipc_and_shared_memory, 0, (int)count);
     tcase_add_loop_test(tests, pushes_in_a_codec_give_the_same_bits, 0, (int)codec_count);
-    tcase_add_loop_test(tests, callers_that_encode_give_the_same_bits, 0, (int)codec_count);
+    tcase_add_loop_test(tests, callers_that_encode_give_the_same_bits, 0, 2 * (int)codec_count);
     tcase_add_loop_test(tests, pulls_in_a_codec_give_the_same_bits, 0, (int)codec_count);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);

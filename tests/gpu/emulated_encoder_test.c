@@ -1,0 +1,3 @@
+/* The trainer's encoder on the CUDA backend's kernels, run by the host (tests/gpu/emulate.h). */
+#define DEVICE_TESTED "cuda:0"
+#include "tests/unit/trainer_encoder_test.c"
