@@ -77,7 +77,7 @@ fi
 capability=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | head -n 1 | tr -d .)
 export NVCC_ARCH="-gencode arch=compute_${capability:-90},code=sm_${capability:-90}"
 programs=(build/release/tests/conformance/device_{ops,codecs}_test build/release/tests/gpu/loss_curves_test
-    build/release/tests/unit/device_test build/release/bench/device)
+    build/release/tests/unit/device_test build/release/bench/device build/release/bench/device_path)
 stage build 420 make --no-print-directory -j"$(nproc)" all "${programs[@]}" || exit 1
 
 stage device 60 build/release/tests/unit/device_test
@@ -94,6 +94,7 @@ else
             --error-exitcode 9 build/release/tests/conformance/device_ops_test
     done
 fi
+stage path 120 build/release/bench/device_path --device cuda:0 # shards' memory and the device: fails where the bar is missed
 gpt=$([ -n "$quick" ] && echo no || echo yes)
 for math in f32 tf32 bf16; do
     stage "speed-$math" 120 build/release/bench/device --device "cuda:0/$math" --gpt "$gpt"
