@@ -210,14 +210,13 @@ enum lg_status trainer_pull_go_on(struct trainer_pull *pull, struct lg_client *c
         enum lg_status status = lg_pull_places(client, wait, &places, &count, &quiet);
         if (status == LG_UNAVAILABLE && !wait)
             return LG_OK;
-        if (status != LG_OK || count == 0)
-            pull->under_way = false;
         if (status == LG_OK && count > 0) {
             uint64_t start_ns = now_ns();
             look_at_mappings(pull, places, count);
             status = trainer_pull_copy(pull, places, count, &quiet);
             pull->copied_ns += now_ns() - start_ns;
         }
+        pull->under_way = status == LG_OK && count > 0;
         if (status != LG_OK) {
             if (error)
                 *error = quiet;

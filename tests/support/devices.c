@@ -67,6 +67,7 @@ static void make_copy(const struct apart_copy *copy) {
     if (half > 0)
         apart->on_upload(apart->context, copy->from, copy->bytes);
     memcpy((char *)copy->to + half, (const char *)copy->from + half, copy->bytes - half);
+    apart->uploads += copy->upload;
     apart->uploaded += copy->upload ? copy->bytes : 0;
 }
 
@@ -134,18 +135,22 @@ static void apart_event_record(struct device_stream *s, struct device_event *e) 
     event->at = event->stream->queued;
 }
 
-static enum lg_status apart_event_synchronize(struct device_event *e, struct lg_error *error) {
-    const struct apart_event *event = (const struct apart_event *)e;
-    (void)error;
+static void event_reach(const struct apart_event *event) {
     if (event->stream)
         make_copies(event->stream, event->at);
+}
+
+static enum lg_status apart_event_synchronize(struct device_event *e, struct lg_error *error) {
+    if (apart->fails_after > 0 && --apart->fails_after == 0)
+        return lg_fail(error, LG_IO, "the device fails as the test wants it");
+    event_reach((const struct apart_event *)e);
     return LG_OK;
 }
 
 /* What the other stream computes is computed at once: so what it waits for is made at once too. */
 static void apart_event_wait(struct device_stream *s, struct device_event *event) {
     (void)s;
-    (void)!apart_event_synchronize(event, NULL);
+    event_reach((const struct apart_event *)event);
 }
 
 static bool apart_register(struct device *device, void *memory, size_t bytes, bool read_only) {

@@ -25,7 +25,8 @@ struct test_apart {
     void (*on_upload)(void *context, const void *host,
                       size_t bytes); /* between the halves of a lazy one; may be NULL */
     void *context;
-    uint64_t uploaded; /* bytes, lazily */
+    uint64_t uploads, uploaded; /* lazy ones, and their bytes */
+    unsigned fails_after;       /* so many waits for events; 0: never */
 };
 struct device *test_apart_open(struct test_apart *apart);
 void test_apart_lazy(bool lazy);

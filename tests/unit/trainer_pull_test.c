@@ -9,6 +9,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "client/mapping.h"
+#include "server/segment.h"
 #include "tests/support/devices.h"
 #include "tests/support/fake_cluster.h"
 #include "tests/support/sanitizer.h"
@@ -293,6 +295,82 @@ START_TEST(a_shard_that_is_lost_in_the_middle_does_no_harm) {
 }
 END_TEST
 
+START_TEST(a_device_that_fails_ends_the_pull) {
+    struct lg_error error = {0};
+    pull_all();
+    push(other);
+    start();
+    apart.fails_after = 1;
+    ck_assert_int_eq(trainer_pull_go_on(&pull, client, true, &error), LG_IO);
+    ck_assert_str_eq(error.message, "the device fails as the test wants it");
+    ck_assert(!pull.under_way);
+    trainer_pull_leave(&pull);
+    ck_assert_uint_eq(apart.kept, 0);
+}
+END_TEST
+
+/* ---- many units, in a segment that nobody changes but the test */
+
+enum { UNITS = 90, RAGGED = 6 };
+
+/* The last are ragged: behind them is a gap in the segment, not in the flat array. */
+static uint32_t elements_of(uint32_t unit) {
+    return unit < UNITS - RAGGED ? 65536 : 1 + 15 * (unit % RAGGED);
+}
+
+START_TEST(what_follows_each_other_goes_in_one_copy_a_chunk) {
+    struct wire_unit units[UNITS];
+    struct lg_place places[UNITS];
+    struct segment segment;
+    struct lg_error error = {0};
+    uint64_t elements = 0, bytes = 0, wrong = 0;
+    for (uint32_t i = 0; i < UNITS; i++) {
+        units[i] = (struct wire_unit){.unit = i, .elements = elements_of(i)};
+        bytes += local_unit_bytes(units[i].elements);
+    }
+    must(segment_init(&segment, "test", UNITS, bytes, &error), &error);
+    struct lg_mapping *mapping = mapping_new(units, UNITS, segment.bytes, segment.fd);
+    ck_assert_ptr_nonnull(mapping);
+    for (uint32_t i = 0; i < UNITS; i++) {
+        float *values = segment.data + (mapping_values(mapping, i) - mapping_values(mapping, 0));
+        for (uint32_t k = 0; k < units[i].elements; k++)
+            values[k] = (float)(i + 1);
+        places[i] = (struct lg_place){.values = mapping_values(mapping, i),
+                                      .offset = elements,
+                                      .elements = units[i].elements,
+                                      .mapping = mapping,
+                                      .guard = mapping_unit(mapping, i)};
+        elements += units[i].elements;
+    }
+    apart = (struct test_apart){.keeps_read_only = true};
+    device = test_apart_open(&apart);
+    test_apart_lazy(true);
+    must(trainer_pull_init(&pull, device, &error), &error);
+    trainer_pull_meet(&pull, mapping);
+    trainer_pull_meet(&pull, mapping);
+    ck_assert_uint_eq(apart.kept, 1);
+    pull.target = device->ops->alloc(device, elements * sizeof(float));
+    local_unit_begin(&segment.head->units[40]); /* and stays in change */
+    must(trainer_pull_copy(&pull, places, UNITS, &error), &error);
+    for (uint32_t i = 0; i < UNITS; i++) {
+        ck_assert_int_eq(places[i].whole, i != 40);
+        for (uint32_t k = 0; k < units[i].elements; k++)
+            wrong += pull.target[places[i].offset + k] != (float)(i + 1);
+    }
+    ck_assert_uint_eq(wrong, 0);
+    /* whole units in chunks of 16, six in all; at most one copy more for each ragged one */
+    ck_assert_uint_ge(apart.uploads, 6);
+    ck_assert_uint_le(apart.uploads, 6 + RAGGED);
+    ck_assert_uint_eq(apart.uploaded, elements * sizeof(float));
+    device->ops->free(device, pull.target);
+    trainer_pull_deinit(&pull);
+    ck_assert_uint_eq(apart.kept, 0);
+    device_close(device);
+    lg_mapping_release(mapping);
+    segment_deinit(&segment);
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("trainer_pull");
     TCase *tests = tcase_create("trainer_pull");
@@ -306,7 +384,11 @@ int main(void) {
     tcase_add_test(tests, no_torn_values_are_taken_while_another_trainer_pushes);
     tcase_add_test(tests, memory_of_a_lost_shard_is_let_go_of);
     tcase_add_test(tests, a_shard_that_is_lost_in_the_middle_does_no_harm);
+    tcase_add_test(tests, a_device_that_fails_ends_the_pull);
     suite_add_tcase(suite, tests);
+    TCase *alone = tcase_create("without a cluster");
+    tcase_add_test(alone, what_follows_each_other_goes_in_one_copy_a_chunk);
+    suite_add_tcase(suite, alone);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
     int failed = srunner_ntests_failed(runner);
