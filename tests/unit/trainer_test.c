@@ -16,6 +16,12 @@
 #include <unistd.h>
 
 #include "client/lagoon.h"
+#include "common/random.h"
+
+/* tests/gpu/emulated_trainer_test.c names an emulated GPU in its place, and runs what is for devices alone. */
+#ifndef DEVICE_TESTED
+#define DEVICE_TESTED "cpu"
+#endif
 
 enum { SAMPLES = 4096, ELEMENTS_MAX = 300000, SCRIPT_MAX = 16 };
 
@@ -29,12 +35,16 @@ struct lg_client {
     uint64_t cut_at;
     unsigned terminate_at_push; /* asks the process to stop during this push; 0: never */
     float learning_rate, spoil; /* spoil: added to all pulled values */
+    const struct codec *codec;  /* of pushes; NULL: f32 */
     /* what it saw */
     char calls[4096];
     size_t elements, tensor_count;
     float parameters[ELEMENTS_MAX];
     float *pull_target, pulled[ELEMENTS_MAX];
-    bool pulling, no_gradient_memory, tcp;
+    bool pulling, told, no_gradient_memory, tcp;
+    struct block_table units; /* of the codec */
+    unsigned encoded;         /* pushes that came so */
+    float residual[ELEMENTS_MAX];
     _Alignas(64) float gradient_buffers[LG_GRADIENT_BUFFERS][ELEMENTS_MAX];
     struct fake_push {
         struct lg_push push;
@@ -70,6 +80,8 @@ enum lg_status lg_client_open(const struct lg_client_options *options, struct lg
     fake.tensor_count = options->tensor_count;
     ck_assert_uint_le(fake.elements, ELEMENTS_MAX);
     fake.open = true;
+    if (fake.codec)
+        ck_assert_int_eq(block_table_init(&fake.units, options->tensors, options->tensor_count, NULL), LG_OK);
     *out = &fake;
     return LG_OK;
 }
@@ -77,6 +89,7 @@ enum lg_status lg_client_open(const struct lg_client_options *options, struct lg
 void lg_client_close(struct lg_client **client, const char *reason) {
     if (*client)
         fake.open = false;
+    block_table_deinit(&fake.units);
     snprintf(fake.close_reason, sizeof fake.close_reason, "%s", reason ? reason : "");
     *client = NULL;
 }
@@ -103,26 +116,51 @@ enum lg_status lg_pull_wait(struct lg_client *client, struct lg_error *error) {
     return LG_OK;
 }
 
-/* Only for devices with memory of their own. */
+/* Only for devices with memory of their own: all values at once, from the buffer. */
 enum lg_status lg_pull_start_places(struct lg_client *client, float *parameters, bool in_place,
                                     struct lg_error *error) {
-    (void)client;
-    (void)parameters;
     (void)in_place;
-    return lg_fail(error, LG_INVALID, "the trainer is on the CPU");
+    ck_assert_str_ne(DEVICE_TESTED, "cpu");
+    client->told = false;
+    return lg_pull_start(client, parameters, error);
 }
 
 enum lg_status lg_pull_places(struct lg_client *client, bool wait, struct lg_place **places, size_t *count,
                               struct lg_error *error) {
-    (void)client;
-    (void)wait;
-    *places = NULL;
-    *count = 0;
-    return lg_fail(error, LG_INVALID, "the trainer is on the CPU");
+    static struct lg_place place;
+    if (!wait)
+        return LG_UNAVAILABLE;
+    *places = &place;
+    *count = client->told ? 0 : 1;
+    if (client->told)
+        return LG_OK;
+    client->told = true;
+    place = (struct lg_place){.values = client->pull_target, .elements = (uint32_t)client->elements};
+    return lg_pull_wait(client, error);
+}
+
+/* What arrives of gradients in a codec: encoded by the trainer, or here as the library does it. */
+static const float *decode(struct lg_client *client, const struct lg_push *push, const float *gradients) {
+    static float decoded[ELEMENTS_MAX];
+    static uint8_t bytes[BLOCK_ELEMENTS * sizeof(float)];
+    memset(decoded, 0, sizeof decoded);
+    for (uint32_t i = 0; i < client->units.count; i++) {
+        const struct block *unit = &client->units.blocks[i];
+        const uint64_t at = unit->offset;
+        const struct codec_options options = {.keep = 0.1, .key = lg_push_key(client, i)};
+        if (!push->encoded)
+            (void)client->codec->kernels[ISA_BASE]->encode(gradients + at, client->residual + at, unit->elements,
+                                                           &options, bytes);
+        codec_add(client->codec, ISA_BASE, push->encoded ? push->encoded[i].data : bytes, unit->elements, decoded + at);
+    }
+    client->encoded += push->encoded != NULL;
+    return decoded;
 }
 
 static void apply(struct lg_client *client, const struct lg_push *push, const float *gradients) {
     double sum = 0;
+    if (client->codec)
+        gradients = decode(client, push, gradients);
     for (size_t i = 0; i < client->elements; i++) {
         client->parameters[i] -= push->delta ? -gradients[i] : client->learning_rate * gradients[i];
         sum += (double)gradients[i] * (double)gradients[i];
@@ -144,20 +182,19 @@ const struct tensor_spec *lg_client_tensors(const struct lg_client *client, size
 }
 
 bool lg_client_encoding(const struct lg_client *client, struct lg_encoding *out) {
-    (void)client;
-    (void)out;
-    return false;
+    static const bool plain[16];
+    *out = (struct lg_encoding){client->codec, {.keep = 0.1}, &client->units, plain};
+    return client->codec != NULL;
 }
 
 uint64_t lg_push_key(const struct lg_client *client, uint32_t unit) {
-    (void)client;
-    return unit;
+    return random_mix(client->pushes, unit);
 }
 
 float *lg_client_residual(struct lg_client *client, uint64_t *elements) {
-    (void)client;
-    *elements = 0;
-    return NULL;
+    const bool keeps = client->codec && client->codec->feedback;
+    *elements = keeps ? client->elements : 0;
+    return keeps ? client->residual : NULL;
 }
 
 float *lg_gradient_buffer(struct lg_client *client, size_t index) {
@@ -179,7 +216,8 @@ enum lg_status lg_push_start(struct lg_client *client, const struct lg_push *pus
     ck_assert(!client->pulling || client->pull_target != push->computed_from);
     for (size_t i = 0; i < client->flying_count; i++) {
         ck_assert_uint_eq(client->flying[i].ready, client->tensor_count);
-        ck_assert_ptr_ne(client->flying[i].gradients, gradients);
+        ck_assert(client->flying[i].gradients != gradients || push->encoded);
+        ck_assert(client->flying[i].push.encoded != push->encoded || !push->encoded);
     }
     struct fake_push *flying = &client->flying[client->flying_count++];
     flying->push = *push;
@@ -214,6 +252,10 @@ enum lg_status lg_push_wait(struct lg_client *client, struct lg_push_result *res
     ck_assert_uint_eq(flying.ready, client->tensor_count);
     client->flying[0] = client->flying[1];
     client->flying_count--;
+    for (uint32_t i = 0; flying.push.encoded && i < client->units.count; i++) {
+        flying.push.encoded[i].weight = client->settled + 1 == client->cut_push ? 0 : 1;
+        flying.push.encoded[i].rate = client->learning_rate;
+    }
     note('W');
     if (client->fail_push && client->pushes >= client->fail_push)
         return lg_fail(error, client->wait_status, "the push failed as the test wants it");
@@ -298,6 +340,8 @@ static const char *const defaults[][2] = {
     {"staleness.power", "0.4"}, {"dataset.noise", "0.02"},
 };
 
+static const char *device_used = DEVICE_TESTED;
+
 /* Runs a trainer on the default job with some keys set to something else (key NULL: none). */
 static int run_with(const char *const (*keys)[2], size_t count) {
     struct trainer_handover handover = {
@@ -305,7 +349,6 @@ static int run_with(const char *const (*keys)[2], size_t count) {
         .job_name = "test",
         .job = 5,
         .trainer = 6,
-        .device = "cpu",
         .threads = 1,
         .slowdown = 1,
         .log_level = "info",
@@ -313,6 +356,7 @@ static int run_with(const char *const (*keys)[2], size_t count) {
         .token = 77,
         .spec = config_new(),
     };
+    snprintf(handover.device, sizeof handover.device, "%s", device_used);
     for (size_t i = 0; i < sizeof defaults / sizeof *defaults; i++)
         ck_assert_int_eq(config_set(handover.spec, defaults[i][0], defaults[i][1], "job", NULL), LG_OK);
     for (size_t i = 0; i < count; i++)
@@ -647,11 +691,63 @@ START_TEST(evaluation_takes_no_more_than_it_is_told) {
 }
 END_TEST
 
-int main(void) {
-    Suite *suite = suite_create("trainer");
-    TCase *tests = tcase_create("trainer");
-    tcase_set_timeout(tests, 20);
-    tcase_add_checked_fixture(tests, setup, NULL);
+/* Devices with memory of their own encode what the library would: training goes as it goes on the CPU, where it does.
+ * Codecs differ in what they do to a gradient, ways of training in what happens to it before. */
+START_TEST(devices_encode_and_lead_where_the_library_does) {
+    static const char *const codec_names[] = {"bf16", "int8", "onebit", "topk"};
+    static const char *const ways[][2] = {{NULL, NULL},
+                                          {"train.pipeline", "2"},
+                                          {"train.clip", "tensor"},
+                                          {"train.clip", "global"},
+                                          {"train.micro_batch", "11"}};
+    const struct lg_lease leases[] = {initialise, train(0, 0, 500), evaluate};
+    double loss[2], norm[2];
+    for (int on_device = 0; on_device < 2; on_device++) {
+        memset(&fake, 0, sizeof fake);
+        fake.learning_rate = 0.03F;
+        fake.cut_push = _i / 4 == 1 ? 0 : 3; /* what a push that is cut would do to the next one is not played */
+        fake.cut_at = 70;
+        script(leases, 3);
+        ck_assert_int_eq(codec_find(codec_names[_i % 4], &fake.codec, NULL), LG_OK);
+        device_used = on_device ? DEVICE_TESTED : "cpu";
+        const char *const keys[][2] = {{ways[_i / 4][0], ways[_i / 4][1]}, {"dataset.test_samples", "100"}};
+        ck_assert_int_eq(run_with(keys, 2), TRAINER_EXIT_DONE);
+        for (size_t at = 0; at < 500; at++)
+            ck_assert_uint_eq(fake.applied[0][at], 1);
+        ck_assert_uint_eq(fake.encoded, on_device ? fake.pushes - (fake.cut_push > 0) : 0);
+        loss[on_device] = fake.loss;
+        norm[on_device] = fake.largest_norm;
+    }
+    ck_assert_double_lt(loss[0], 2.2); /* it has learned */
+    ck_assert_double_eq_tol(loss[1], loss[0], 0.02 * loss[0]);
+    ck_assert_double_eq_tol(norm[1], norm[0], 0.05 * norm[0]);
+}
+END_TEST
+
+/* What is kept back on the device is left with the client when the trainer is asked to stop. */
+START_TEST(a_device_leaves_its_residual) {
+    const struct lg_lease leases[] = {initialise, train(0, 0, 4096)};
+    double sum = 0;
+    script(leases, 2);
+    fake.terminate_at_push = 3;
+    ck_assert_int_eq(codec_find("topk", &fake.codec, NULL), LG_OK);
+    ck_assert_int_eq(run(NULL, NULL), TRAINER_EXIT_DONE);
+    ck_assert_uint_eq(fake.encoded, 3);
+    for (size_t i = 0; i < fake.elements; i++)
+        sum += fabs((double)fake.residual[i]);
+    ck_assert_double_gt(sum, 0.01);
+}
+END_TEST
+
+static void add_tests_of_devices(TCase *tests) {
+    tcase_add_loop_test(tests, devices_encode_and_lead_where_the_library_does, 0, 20);
+    tcase_add_test(tests, a_device_leaves_its_residual);
+    tcase_add_loop_test(tests, the_next_pull_is_asked_for_before_the_push_is_waited_for, 0, 2);
+    tcase_add_test(tests, a_deeper_pipeline_asks_before_it_computes_and_waits_a_step_later);
+    tcase_add_test(tests, clipping_bounds_what_is_pushed);
+}
+
+static void add_tests(TCase *tests) {
     tcase_add_loop_test(tests, learns_and_evaluates, 0, 2);
     tcase_add_loop_test(tests, batches_in_pieces_lead_where_whole_batches_do, 0, 5);
     tcase_add_loop_test(tests, local_steps_lead_where_steps_lead, 0, 2);
@@ -669,6 +765,17 @@ int main(void) {
     tcase_add_test(tests, bad_jobs_fail_for_good_with_the_reason);
     tcase_add_test(tests, a_missing_dataset_is_named);
     tcase_add_test(tests, evaluation_takes_no_more_than_it_is_told);
+}
+
+int main(void) {
+    Suite *suite = suite_create("trainer");
+    TCase *tests = tcase_create("trainer");
+    tcase_set_timeout(tests, 60);
+    tcase_add_checked_fixture(tests, setup, NULL);
+    if (strcmp(DEVICE_TESTED, "cpu") == 0)
+        add_tests(tests);
+    else
+        add_tests_of_devices(tests);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
