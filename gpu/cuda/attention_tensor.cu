@@ -15,19 +15,12 @@ enum { WARPS = 4, THREADS = WARPS * CUDA_WARP };
 /* ---- packing */
 
 /* x [heads][width] -> packed [heads][columns], 8 numbers a thread, zeros beyond width. */
-template <class T>
-__global__ void pack_kernel(size_t heads, unsigned width, unsigned columns, bool whole, const T *x,
+__global__ void pack_kernel(size_t heads, unsigned width, unsigned columns, const __nv_bfloat16 *x,
                             __nv_bfloat16 *packed) {
     unsigned chunks = columns / ATTENTION_EIGHT;
-    for (size_t i = cuda_thread(); i < heads * chunks; i += cuda_threads()) {
-        float values[ATTENTION_EIGHT];
-        eight_of_head(values, x + i / chunks * width, (unsigned)(i % chunks) * ATTENTION_EIGHT, width, whole);
-        bf16_eight eight;
-#pragma unroll
-        for (int l = 0; l < ATTENTION_EIGHT / 2; l++)
-            eight.pairs[l] = bf16_pair(values[2 * l], values[2 * l + 1]);
-        *(bf16_eight *)(void *)(packed + i * ATTENTION_EIGHT) = eight;
-    }
+    for (size_t i = cuda_thread(); i < heads * chunks; i += cuda_threads())
+        *(bf16_eight *)(void *)(packed + i * ATTENTION_EIGHT) =
+            eight_of_head(x + i / chunks * width, (unsigned)(i % chunks) * ATTENTION_EIGHT, width, false);
 }
 
 /* ---- forward */
@@ -114,9 +107,9 @@ template <int W, int M, int C> struct forward_tiles {
 };
 
 /* Block x takes head x % items and, of its tiles of rows, the (x / items)th from the end. */
-template <int W, int M, int C, class T>
+template <int W, int M, int C>
 __global__ void __launch_bounds__(THREADS, 2)
-    forward_kernel(attention_tensor a, attention_bf16 qkv, unsigned tiles, T *out, float *saved) {
+    forward_kernel(attention_tensor a, attention_bf16 qkv, unsigned tiles, __nv_bfloat16 *out, float *saved) {
     typedef forward_tiles<W, M, C> t;
     CUDA_SHARED(__nv_bfloat16, q);
     __nv_bfloat16 *stages = q + t::ROWS * W;
@@ -162,37 +155,32 @@ __global__ void __launch_bounds__(THREADS, 2)
 
 /* ---- on the host */
 
-template <int W, int M, int C, class T>
-void forward(struct cuda_stream *s, const attention_tensor &a, const attention_bf16 &qkv, T *out, float *saved) {
+template <int W, int M, int C>
+void forward(struct cuda_stream *s, const attention_tensor &a, const attention_bf16 &qkv, __nv_bfloat16 *out,
+             float *saved) {
     typedef forward_tiles<W, M, C> t;
     unsigned tiles = cuda_ceil(a.time, t::ROWS);
-    auto kernel = forward_kernel<W, M, C, T>;
+    auto kernel = forward_kernel<W, M, C>;
     if (CUDA_ALLOW_SHARED(s, kernel, t::BYTES))
         CUDA_LAUNCH(s, kernel, tiles * a.items, THREADS, t::BYTES, a, qkv, tiles, out, saved);
 }
 
 } // namespace
 
-template <class T>
-struct attention_bf16 attention_pack(struct cuda_stream *s, const struct attention_tensor &a, const T *x,
+struct attention_bf16 attention_pack(struct cuda_stream *s, const struct attention_tensor &a, const __nv_bfloat16 *x,
                                      unsigned parts, void *room) {
-    if (attention_in_place(x, a.width))
-        return {(const __nv_bfloat16 *)(const void *)x,
-                {(size_t)parts * a.heads * a.width, a.width},
-                (size_t)a.heads * a.width,
-                a.width};
+    if (attention_eights(a.width, x))
+        return {x, {(size_t)parts * a.heads * a.width, a.width}, (size_t)a.heads * a.width, a.width};
     unsigned columns = attention_tensor_columns(a.width);
     size_t heads = (size_t)a.items * a.time * parts;
     __nv_bfloat16 *packed = (__nv_bfloat16 *)room;
-    auto kernel = pack_kernel<T>;
-    CUDA_LAUNCH(s, kernel, cuda_spread(s, heads * columns / ATTENTION_EIGHT, CUDA_BLOCK), CUDA_BLOCK, 0, heads, a.width,
-                columns, attention_eights(a.width, x), x, packed);
+    CUDA_LAUNCH(s, pack_kernel, cuda_spread(s, heads * columns / ATTENTION_EIGHT, CUDA_BLOCK), CUDA_BLOCK, 0, heads,
+                a.width, columns, x, packed);
     return {packed, {(size_t)parts * a.heads * columns, columns}, (size_t)a.heads * columns, columns};
 }
 
-template <class T>
-void attention_tensor_forward(struct cuda_stream *s, const struct device_attention *shape, const T *qkv, T *out,
-                              float *saved) {
+void attention_tensor_forward(struct cuda_stream *s, const struct device_attention *shape, const __nv_bfloat16 *qkv,
+                              __nv_bfloat16 *out, float *saved) {
     struct attention_tensor a = attention_tensor_of(shape);
     size_t bytes = attention_pack_bytes(qkv, (size_t)shape->batch * shape->time, 3 * shape->heads, shape->width);
     void *room = bytes ? cuda_scratch(s, CUDA_ROOM_OP, "attention_forward", bytes) : NULL;
@@ -210,11 +198,3 @@ void attention_tensor_forward(struct cuda_stream *s, const struct device_attenti
         return forward<128, 2, 32>(s, a, packed, out, saved);
     }
 }
-
-#define INSTANTIATE(T)                                                                                                 \
-    template struct attention_bf16 attention_pack(struct cuda_stream *, const struct attention_tensor &, const T *,    \
-                                                  unsigned, void *);                                                   \
-    template void attention_tensor_forward(struct cuda_stream *, const struct device_attention *, const T *, T *,      \
-                                           float *);
-INSTANTIATE(float)
-INSTANTIATE(__nv_bfloat16)

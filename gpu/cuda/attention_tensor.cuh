@@ -1,6 +1,6 @@
-/* Attention on tensor cores: what its kernels share. They read bf16, in rows of a head's W (16, 32, 64 or 128) columns;
- * a narrower head is filled up with zeros. T is the type of activations in memory: bf16 is read where it lies, if heads
- * are multiples of 8 wide; everything else is packed first (attention_pack).
+/* Attention on tensor cores, for activations in bf16: what its kernels share. They compute in W (16, 32, 64 or 128)
+ * columns; a narrower head is filled up with zeros. Heads that are multiples of 8 wide are read where they lie, others
+ * are packed first (attention_pack), since what copies take is aligned to 16 bytes.
  *
  * A tile is some rows of a head in shared memory, W bf16 each, without gaps. The 16 bytes of row r at column 8 c lie at
  * chunk c ^ x(r) of the row: 8 rows' same chunk, which ldmatrix reads at once, as well as 8 chunks that lie side by
@@ -11,14 +11,13 @@
 
 #include "gpu/cuda/tensor.cuh"
 
-/* What attention.cu calls: heads at most this wide. T is float or __nv_bfloat16; saved as without tensor cores. */
+/* What attention.cu calls: heads at most this wide; saved as without tensor cores. */
 enum { ATTENTION_TENSOR_WIDTH_MAX = 128 };
-template <class T>
-void attention_tensor_forward(struct cuda_stream *s, const struct device_attention *shape, const T *qkv, T *out,
-                              float *saved);
-template <class T>
-void attention_tensor_backward(struct cuda_stream *s, const struct device_attention *shape, const T *qkv, const T *out,
-                               const float *saved, const T *dout, T *dqkv);
+void attention_tensor_forward(struct cuda_stream *s, const struct device_attention *shape, const __nv_bfloat16 *qkv,
+                              __nv_bfloat16 *out, float *saved);
+void attention_tensor_backward(struct cuda_stream *s, const struct device_attention *shape, const __nv_bfloat16 *qkv,
+                               const __nv_bfloat16 *out, const float *saved, const __nv_bfloat16 *dout,
+                               __nv_bfloat16 *dqkv);
 
 /* ---- inside */
 
@@ -51,26 +50,17 @@ static inline unsigned attention_tensor_columns(unsigned width) {
     return width <= 16 ? 16 : width <= 32 ? 32 : width <= 64 ? 64 : 128;
 }
 
-/* Whether heads can be read in whole eights. */
+/* Whether heads are whole eights of 16 bytes, as they lie. */
 static inline bool attention_eights(unsigned width, const void *x, const void *y = NULL) {
     return width % 8 == 0 && (((uintptr_t)x | (uintptr_t)y) & 15) == 0;
 }
 
-/* Whether the kernels can read this where it lies. */
-static inline bool attention_in_place(const float *, unsigned) {
-    return false;
-}
-static inline bool attention_in_place(const __nv_bfloat16 *x, unsigned width) {
-    return attention_eights(width, x);
-}
-
 /* Bytes of scratch that packing rows x heads of this takes; 0 where it stays in place. */
-template <class T> size_t attention_pack_bytes(const T *x, size_t rows, unsigned heads, unsigned width) {
-    return attention_in_place(x, width) ? 0 : rows * heads * attention_tensor_columns(width) * sizeof(__nv_bfloat16);
+static inline size_t attention_pack_bytes(const __nv_bfloat16 *x, size_t rows, unsigned heads, unsigned width) {
+    return attention_eights(width, x) ? 0 : rows * heads * attention_tensor_columns(width) * sizeof *x;
 }
 /* x [rows][parts * heads][width], packed to `room` if need be. */
-template <class T>
-struct attention_bf16 attention_pack(struct cuda_stream *s, const struct attention_tensor &a, const T *x,
+struct attention_bf16 attention_pack(struct cuda_stream *s, const struct attention_tensor &a, const __nv_bfloat16 *x,
                                      unsigned parts, void *room);
 
 /* ---- on the device */
@@ -81,39 +71,23 @@ struct alignas(16) bf16_eight {
     uint32_t pairs[ATTENTION_EIGHT / 2];
 };
 
-CUDA_INLINE float number(float x) {
-    return x;
-}
-CUDA_INLINE float number(__nv_bfloat16 x) {
-    return __bfloat162float(x);
-}
-
-/* 8 numbers, aligned to 16 bytes. */
-CUDA_INLINE void eight_load(float (&values)[ATTENTION_EIGHT], const float *x) {
-    pack<4> low = pack_load<4>(x), high = pack_load<4>(x + 4);
-#pragma unroll
-    for (int l = 0; l < 4; l++) {
-        values[l] = low.v[l];
-        values[4 + l] = high.v[l];
-    }
-}
-CUDA_INLINE void eight_load(float (&values)[ATTENTION_EIGHT], const __nv_bfloat16 *x) {
-    bf16_eight eight = *(const bf16_eight *)(const void *)x;
-#pragma unroll
-    for (int l = 0; l < ATTENTION_EIGHT; l++)
-        values[l] = __uint_as_float(l % 2 ? eight.pairs[l / 2] & 0xffff0000u : eight.pairs[l / 2] << 16);
-}
-
 /* Numbers d to d + 8 of a head, zeros beyond its width; `whole`: attention_eights() of it. */
-template <class T>
-CUDA_INLINE void eight_of_head(float (&values)[ATTENTION_EIGHT], const T *x, unsigned d, unsigned width, bool whole) {
-    if (whole && d < width) {
-        eight_load(values, x + d);
-        return;
-    }
+CUDA_INLINE bf16_eight eight_of_head(const __nv_bfloat16 *x, unsigned d, unsigned width, bool whole) {
+    if (whole && d < width)
+        return *(const bf16_eight *)(const void *)(x + d);
+    bf16_eight eight;
 #pragma unroll
-    for (unsigned l = 0; l < ATTENTION_EIGHT; l++)
-        values[l] = d + l < width ? number(x[d + l]) : 0.0f;
+    for (unsigned l = 0; l < ATTENTION_EIGHT; l += 2)
+        eight.pairs[l / 2] = bf16_pair(d + l < width ? __bfloat162float(x[d + l]) : 0.0f,
+                                       d + l + 1 < width ? __bfloat162float(x[d + l + 1]) : 0.0f);
+    return eight;
+}
+
+CUDA_INLINE float bf16_low(uint32_t pair) {
+    return __uint_as_float(pair << 16);
+}
+CUDA_INLINE float bf16_high(uint32_t pair) {
+    return __uint_as_float(pair & 0xffff0000u);
 }
 
 template <int W> CUDA_INLINE unsigned tile_at(unsigned row, unsigned chunk) {
@@ -199,23 +173,10 @@ CUDA_INLINE void product_with_tile(float (&sums)[M][W / 8][4], const float (&p)[
     }
 }
 
-CUDA_INLINE void pair_store(float *to, float a, float b) {
-    pack_store<2>(to, {{a, b}});
-}
-CUDA_INLINE void pair_store(__nv_bfloat16 *to, float a, float b) {
-    *(uint32_t *)(void *)to = bf16_pair(a, b);
-}
-CUDA_INLINE void one_store(float *to, float a) {
-    *to = a;
-}
-CUDA_INLINE void one_store(__nv_bfloat16 *to, float a) {
-    *to = __float2bfloat16_rn(a);
-}
-
 /* factor * sums to rows `first`.. and columns `column`.. of a head at `to`. */
-template <int M, int N, class T>
+template <int M, int N>
 CUDA_INLINE void sums_store(const attention_tensor &a, unsigned first, unsigned column, const float (&sums)[M][N][4],
-                            float factor, T *to, size_t step) {
+                            float factor, __nv_bfloat16 *to, size_t step) {
     unsigned g = threadIdx.x % CUDA_WARP / 4, t = threadIdx.x % 4;
     bool pairs = a.width % 2 == 0 && (uintptr_t)to % (2 * sizeof *to) == 0;
 #pragma unroll
@@ -229,13 +190,13 @@ CUDA_INLINE void sums_store(const attention_tensor &a, unsigned first, unsigned 
             for (int n = 0; n < N; n++) {
                 unsigned d = column + 8 * n + 2 * t;
                 float x = factor * sums[m][n][2 * h], y = factor * sums[m][n][2 * h + 1];
-                T *at = to + row * step + d;
+                __nv_bfloat16 *at = to + row * step + d;
                 if (pairs && d < a.width) {
-                    pair_store(at, x, y);
+                    *(uint32_t *)(void *)at = bf16_pair(x, y);
                 } else if (d < a.width) {
-                    one_store(at, x);
+                    at[0] = __float2bfloat16_rn(x);
                     if (d + 1 < a.width)
-                        one_store(at + 1, y);
+                        at[1] = __float2bfloat16_rn(y);
                 }
             }
         }

@@ -44,9 +44,8 @@ template <int W, int W_, int M> struct backward_tiles {
 };
 
 /* rows [items][padded]: eight lanes a row, in the order of memory; those from time on are zero. */
-template <class T>
-__global__ void rows_kernel(attention_tensor a, unsigned padded, bool whole, const T *out, const T *dout,
-                            const float *saved, row_of_backward *rows) {
+__global__ void rows_kernel(attention_tensor a, unsigned padded, bool whole, const __nv_bfloat16 *out,
+                            const __nv_bfloat16 *dout, const float *saved, row_of_backward *rows) {
     size_t count = (size_t)a.items * padded, row = cuda_thread() / ATTENTION_EIGHT; /* [batch][padded][heads] */
     unsigned time = (unsigned)(row / a.heads % padded), lane = threadIdx.x % ATTENTION_EIGHT;
     size_t batch = row / a.heads / padded, item = batch * a.heads + row % a.heads;
@@ -54,12 +53,12 @@ __global__ void rows_kernel(attention_tensor a, unsigned padded, bool whole, con
     bool inside = row < count && time < a.time;
     float sum = 0;
     for (unsigned d = lane * ATTENTION_EIGHT; inside && d < a.width; d += ATTENTION_EIGHT * ATTENTION_EIGHT) {
-        float x[ATTENTION_EIGHT], y[ATTENTION_EIGHT];
-        eight_of_head(x, out + at, d, a.width, whole);
-        eight_of_head(y, dout + at, d, a.width, whole);
+        bf16_eight x = eight_of_head(out + at, d, a.width, whole), y = eight_of_head(dout + at, d, a.width, whole);
 #pragma unroll
-        for (int l = 0; l < ATTENTION_EIGHT; l++)
-            sum += x[l] * y[l];
+        for (int l = 0; l < ATTENTION_EIGHT / 2; l++) {
+            sum += bf16_low(x.pairs[l]) * bf16_low(y.pairs[l]);
+            sum += bf16_high(x.pairs[l]) * bf16_high(y.pairs[l]);
+        }
     }
     sum = quad_sum(sum);
     sum += __shfl_xor_sync(0xffffffffu, sum, 4);
@@ -146,9 +145,9 @@ struct backward_input {
 };
 
 /* Block x takes head x % items and its (x / items)th tile of keys; the first has most rows below it. */
-template <int W, int W_, int M, class T>
+template <int W, int W_, int M>
 __global__ void __launch_bounds__(W_ *CUDA_WARP, W <= 64 ? 2 : 1)
-    backward_kernel(attention_tensor a, backward_input in, T *dqkv) {
+    backward_kernel(attention_tensor a, backward_input in, __nv_bfloat16 *dqkv) {
     typedef backward_tiles<W, W_, M> t;
     CUDA_SHARED(__nv_bfloat16, k);
     __nv_bfloat16 *v = k + t::KEYS * W, *stages = v + t::KEYS * W, *ds = stages + 4 * t::TILE;
@@ -182,7 +181,7 @@ __global__ void __launch_bounds__(W_ *CUDA_WARP, W <= 64 ? 2 : 1)
             copy_rows(row + ROWS);
         unsigned stage = row / ROWS % 2;
         const __nv_bfloat16 *q = stages + stage * 2 * t::TILE, *d = q + t::TILE;
-#pragma unroll 1
+#pragma unroll
         for (unsigned c = 0; c < ROWS / CHUNK; c++, q += CHUNK * W, d += CHUNK * W) {
             unsigned top = row + c * CHUNK;
             float scores[M][CHUNK / 8][4] = {}, dp[M][CHUNK / 8][4] = {};
@@ -200,14 +199,15 @@ __global__ void __launch_bounds__(W_ *CUDA_WARP, W <= 64 ? 2 : 1)
         queries_add<t, W>(ds, k, place_a, dq + (size_t)row * W);
     }
     size_t all = (size_t)a.heads * a.width;
-    T *to = dqkv + start * 3 * all + head * a.width;
+    __nv_bfloat16 *to = dqkv + start * 3 * all + head * a.width;
     sums_store(a, key, 0, dk, a.scale, to + all, 3 * all);
     sums_store(a, key, 0, dv, 1, to + 2 * all, 3 * all);
 }
 
 /* Block x stores tile x / items of dq of head x % items. */
-template <int W, int W_, int M, class T>
-__global__ void __launch_bounds__(W_ *CUDA_WARP) queries_kernel(attention_tensor a, backward_input in, T *dqkv) {
+template <int W, int W_, int M>
+__global__ void __launch_bounds__(W_ *CUDA_WARP)
+    queries_kernel(attention_tensor a, backward_input in, __nv_bfloat16 *dqkv) {
     typedef backward_tiles<W, W_, M> t;
     unsigned item = blockIdx.x % a.items, row = blockIdx.x / a.items * ROWS, warp = threadIdx.x / CUDA_WARP;
     const float *dq = in.dq + (size_t)item * in.padded * W + (size_t)row * W;
@@ -227,10 +227,10 @@ __global__ void __launch_bounds__(W_ *CUDA_WARP) queries_kernel(attention_tensor
 
 /* ---- on the host */
 
-template <int W, int W_, int M, class T>
-void backward(struct cuda_stream *s, const attention_tensor &a, const backward_input &in, T *dqkv) {
+template <int W, int W_, int M>
+void backward(struct cuda_stream *s, const attention_tensor &a, const backward_input &in, __nv_bfloat16 *dqkv) {
     typedef backward_tiles<W, W_, M> t;
-    auto keys = backward_kernel<W, W_, M, T>, queries = queries_kernel<W, W_, M, T>;
+    auto keys = backward_kernel<W, W_, M>, queries = queries_kernel<W, W_, M>;
     if (!CUDA_ALLOW_SHARED(s, keys, t::BYTES))
         return;
     CUDA_LAUNCH(s, keys, cuda_ceil(a.time, t::KEYS) * a.items, t::THREADS, (unsigned)t::BYTES, a, in, dqkv);
@@ -243,9 +243,9 @@ size_t up(size_t bytes) {
 
 } // namespace
 
-template <class T>
-void attention_tensor_backward(struct cuda_stream *s, const struct device_attention *shape, const T *qkv, const T *out,
-                               const float *saved, const T *dout, T *dqkv) {
+void attention_tensor_backward(struct cuda_stream *s, const struct device_attention *shape, const __nv_bfloat16 *qkv,
+                               const __nv_bfloat16 *out, const float *saved, const __nv_bfloat16 *dout,
+                               __nv_bfloat16 *dqkv) {
     struct attention_tensor a = attention_tensor_of(shape);
     size_t rows = (size_t)shape->batch * shape->time, padded = cuda_ceil(shape->time, ROWS) * (size_t)ROWS;
     unsigned columns = attention_tensor_columns(shape->width);
@@ -261,8 +261,7 @@ void attention_tensor_backward(struct cuda_stream *s, const struct device_attent
     row_of_backward *known_rows = (row_of_backward *)(void *)(room + qkv_bytes + dout_bytes);
     float *dq = (float *)(void *)(room + qkv_bytes + dout_bytes + known_bytes);
     backward_input in = {packed, packed_dout, known_rows, dq, (unsigned)padded};
-    auto kernel = rows_kernel<T>;
-    CUDA_LAUNCH(s, kernel, cuda_ceil(known, CUDA_BLOCK / ATTENTION_EIGHT), CUDA_BLOCK, 0, a, in.padded,
+    CUDA_LAUNCH(s, rows_kernel, cuda_ceil(known, CUDA_BLOCK / ATTENTION_EIGHT), CUDA_BLOCK, 0, a, in.padded,
                 attention_eights(shape->width, out, dout), out, dout, saved, known_rows);
     cuda_fill(&s->base, sums, 0, dq);
     switch (columns) {
@@ -276,9 +275,3 @@ void attention_tensor_backward(struct cuda_stream *s, const struct device_attent
         return backward<128, 8, 1>(s, a, in, dqkv);
     }
 }
-
-#define INSTANTIATE(T)                                                                                                 \
-    template void attention_tensor_backward(struct cuda_stream *, const struct device_attention *, const T *,          \
-                                            const T *, const float *, const T *, T *);
-INSTANTIATE(float)
-INSTANTIATE(__nv_bfloat16)

@@ -2,7 +2,8 @@
  *
  * An op queues kernels on its stream and returns at once. What goes wrong is kept in the device (cuda_failed) until the
  * next synchronize; nothing here ends the process or computes elsewhere. Results of reductions have a fixed shape, so
- * they are the same in every run; the two ops that add with atomics say so (embedding.cu, sparse.cu).
+ * they are the same in every run; the ops that add with atomics say so (embedding.cu, sparse.cu,
+ * attention_tensor_backward.cu).
  *
  * These files also compile for the host, with tests/gpu/emulate.h in the place of CUDA's headers. */
 #ifndef LAGOON_GPU_CUDA_CUDA_CUH
