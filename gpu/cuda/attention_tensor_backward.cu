@@ -263,7 +263,7 @@ void attention_tensor_backward(struct cuda_stream *s, const struct device_attent
     backward_input in = {packed, packed_dout, known_rows, dq, (unsigned)padded};
     CUDA_LAUNCH(s, rows_kernel, cuda_ceil(known, CUDA_BLOCK / ATTENTION_EIGHT), CUDA_BLOCK, 0, a, in.padded,
                 attention_eights(shape->width, out, dout), out, dout, saved, known_rows);
-    cuda_fill(&s->base, sums, 0, dq);
+    cuda_zero(&s->base, sums * sizeof *dq, dq);
     switch (columns) {
     case 16:
         return backward<16, 4, 2>(s, a, in, dqkv);
