@@ -4,6 +4,7 @@ import json
 import math
 import os
 import subprocess
+import sys
 import tempfile
 import unittest
 import xml.etree.ElementTree
@@ -72,6 +73,16 @@ class Bench(unittest.TestCase):
         done = bench("--filter=shard.sgd", "--json", "/nowhere/out.json")
         self.assertEqual(done.returncode, 1)
         self.assertIn("/nowhere/out.json", done.stderr)
+
+
+class TorchCompare(unittest.TestCase):
+    def test_what_is_missing_is_said_in_one_line(self):
+        script = os.path.join(ROOT, "bench/torch_compare.py")
+        done = subprocess.run([sys.executable, script, "--device", "cuda:999"], capture_output=True, text=True,
+                              timeout=120 * SLOW, env=dict(os.environ, CUDA_VISIBLE_DEVICES=""))
+        self.assertEqual(done.returncode, 2, done.stdout + done.stderr)
+        self.assertRegex(done.stderr, r"\Atorch_compare.py: [^\n]*\n\Z")
+        self.assertEqual(done.stdout, "")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ daemons, the CUDA backend's own code, and no GPU."""
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -215,6 +216,46 @@ class Mixed(unittest.TestCase):
             self.assertGreater(document["accuracy"], 0.9)
             check_exact(self, document, SAMPLES)
             self.assertIn("taken back", "\n".join(row["text"] for row in document["history"]))
+
+
+class Real(unittest.TestCase):
+    """On the GPUs that this machine has, if any."""
+
+    def setUp(self):
+        self.cluster = Cluster(shards=2, workers=0).__enter__()
+        self.cluster.start_worker("gpus", 0).ready()
+        self.devices = wait_until(lambda: self.cluster.json("workers"), 10, "the worker is listed")[0]["devices"]
+        if self.devices == ["auto"]:
+            self.cluster.close()
+            shutil.rmtree(self.cluster.dir, ignore_errors=True)
+            self.skipTest("no GPU on this machine")
+        self.addCleanup(self.cluster.__exit__, None, None, None)
+
+    def train(self, job=JOB, **keys):
+        job = self.cluster.submit(**{"train.epochs": 4, **job, **keys})
+        document = self.cluster.wait(job)
+        self.assertEqual(document["state"], "finished")
+        check_exact(self, document, SAMPLES)
+        self.assertEqual(document["restarts"], 0)
+        devices = {row["device"].split(",")[0] for row in document["trainers"]}
+        self.assertEqual(devices, set(self.devices), "one trainer on each GPU, and nowhere else")
+        return document
+
+    def test_jobs_train_on_every_gpu(self):
+        self.assertGreater(self.train()["accuracy"], 0.9)
+
+    def test_codecs(self):
+        for codec in "bf16", "f16", "int8", "onebit", "topk":
+            with self.subTest(codec):
+                keys = {"push.codec": codec, "train.micro_batch": 8, "train.epochs": 8}
+                self.assertGreater(self.train(**keys)["accuracy"], 0.8)
+
+    def test_a_language_model(self):
+        document = self.train({
+            "model.kind": "gpt", "model.layers": 1, "model.width": 16, "model.heads": 2, "dataset.kind": "drawn-tokens",
+            "dataset.context": 16, "dataset.vocabulary": 64, "dataset.structure": 0.9, "dataset.test_samples": 64,
+            "dataset.train_samples": SAMPLES, "updater.kind": "adamw", "lr.base": 0.01, "train.batch": 32})
+        self.assertLess(document["evaluation_loss"], 3)  # ln(64) is 4.16
 
 
 if __name__ == "__main__":
