@@ -2,8 +2,9 @@
  *
  *   build/release/bench/device --device cuda:0/bf16 --gpt yes
  *
- * One line for each: name, microseconds, and what it comes to. A step is forward, backward and a plain update in the
- * device's memory. For gpt the share of the arithmetic is counted as 6 parameters + 12 layers width context a token. */
+ * One line for each: name, microseconds, and what it comes to. A step takes a batch from the host's memory and is
+ * forward, backward and an update by AdamW in the device's. A model's arithmetic is counted as
+ * model.flops_per_prediction says, and as a share of what the device could do at best where that is known. */
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -48,16 +49,20 @@ static const struct option_table table = {
 
 enum { N = 1 << 24, SIDE = 4096, ROWS = 8192, WIDTH = 768, CLASSES = 10 };
 
-/* What is measured with: device memory a, b, c [N * 4] floats each, host memory [N] floats. */
+/* What is measured with: device memory a, b, c [N * 4] floats each, which x, y, z are too, and host memory [N] floats.
+ */
 struct bench {
     struct settings settings;
     struct device *device;
     const struct device_ops *ops;
     struct device_stream *stream;
-    float *a, *b, *c, *host;
-    int32_t *labels;
+    float *a, *b, *c, *host, *zeros, *saved; /* zeros [4 * WIDTH]; saved: attention's */
+    struct activation *x, *y, *z;
+    int32_t *labels; /* zeros */
     struct device_sums *sums;
     struct model *model;
+    float *m, *v; /* of AdamW, for the model */
+    uint64_t step;
     struct batch batch;
     /* ---- codecs: what is encoded with, how many units, and how many bytes they come to at most. */
     const struct codec *codec;
@@ -118,21 +123,27 @@ WORK(work_upload, t->ops->upload(t->stream, N * sizeof(float), t->host, t->a))
 WORK(work_download, t->ops->download(t->stream, N * sizeof(float), t->a, t->host))
 WORK(work_copy, t->ops->copy(t->stream, N * sizeof(float), t->a, t->b))
 WORK(work_axpy, t->ops->axpy(t->stream, N, 1e-6f, t->a, t->b))
-#define FLOW(x) ((struct activation *)(void *)(x))
-WORK(work_gelu, t->ops->gelu_forward(t->stream, N, FLOW(t->a), FLOW(t->b)))
-WORK(work_bias, t->ops->bias_add(t->stream, ROWS, WIDTH, t->a, FLOW(t->b)))
-WORK(work_columns, t->ops->column_sums(t->stream, ROWS, WIDTH, FLOW(t->a), t->b))
-WORK(work_gemm, t->ops->gemm(t->stream, false, true, SIDE, SIDE, SIDE, 1, FLOW(t->a), FLOW(t->b), 0, FLOW(t->c)))
-WORK(work_norm, t->ops->norm_forward(t->stream, ROWS, WIDTH, 1e-5f, FLOW(t->a), t->a, t->a, FLOW(t->b), t->c, t->c + ROWS))
-WORK(work_norm_backward, t->ops->norm_backward(t->stream, ROWS, WIDTH, FLOW(t->a), t->a, t->c, t->c + ROWS, FLOW(t->a), FLOW(t->b),
+WORK(work_gelu, t->ops->gelu_forward(t->stream, N, t->x, t->y))
+WORK(work_bias_gelu, t->ops->bias_gelu(t->stream, ROWS, 4 * WIDTH, t->zeros, t->x, t->y))
+WORK(work_gelu_backward, t->ops->gelu_backward_sums(t->stream, ROWS, 4 * WIDTH, t->x, t->y, t->z, t->c + 2 * N))
+WORK(work_residual, t->ops->bias_residual(t->stream, ROWS, WIDTH, t->zeros, t->x, t->y, t->z))
+static const struct device_adamw rule = {1e-4f, 0.1f, 0.9, 0.999, 1e-8, 1};
+WORK(work_adamw, t->ops->adamw(t->stream, N, &rule, t->a, t->b, t->c, t->c + N))
+WORK(work_narrow, t->ops->narrow(t->stream, N, t->a, t->y))
+WORK(work_bias, t->ops->bias_add(t->stream, ROWS, WIDTH, t->zeros, t->y))
+WORK(work_columns, t->ops->column_sums(t->stream, ROWS, WIDTH, t->x, t->b))
+WORK(work_gemm, t->ops->gemm(t->stream, false, true, SIDE, SIDE, SIDE, 1, t->x, t->y, 0, t->z))
+WORK(work_norm, t->ops->norm_forward(t->stream, ROWS, WIDTH, 1e-5f, t->x, t->a, t->a, t->y, t->c, t->c + ROWS))
+WORK(work_norm_backward, t->ops->norm_backward(t->stream, ROWS, WIDTH, t->x, t->a, t->c, t->c + ROWS, t->x, t->y,
                                                t->c + 2 * ROWS, t->c + 3 * ROWS))
-WORK(work_softmax, t->ops->softmax_cross_entropy(t->stream, 1024, 32768, FLOW(t->a), t->labels, 1, FLOW(t->b), t->sums))
+WORK(work_softmax, t->ops->softmax_cross_entropy(t->stream, 1024, 32768, t->x, t->labels, 1, t->y, t->sums))
 static const struct device_attention heads = {.batch = 8, .time = 1024, .heads = 12, .width = 64};
-WORK(work_attention, t->ops->attention_forward(t->stream, &heads, FLOW(t->a), FLOW(t->b), t->c))
-WORK(work_attention_backward, t->ops->attention_backward(t->stream, &heads, FLOW(t->a), FLOW(t->b), t->c, FLOW(t->b), FLOW(t->c + N)))
+WORK(work_attention, t->ops->attention_forward(t->stream, &heads, t->x, t->y, t->saved))
+WORK(work_attention_backward, t->ops->attention_backward(t->stream, &heads, t->x, t->y, t->saved, t->y, t->z))
 
 static enum lg_status bench_ops(struct bench *t, struct lg_error *error) {
-    const double floats = N * 4e0, matrix = (double)ROWS * WIDTH * 4;
+    const double floats = N * 4e0, each = t->device->activation_bytes, numbers = N * each,
+                 matrix = (double)ROWS * WIDTH * each;
     const double causal =
         8.0 * 12 * 1024 * 1024 * 64 * 2; /* multiply-adds of q k^T and p v below the diagonal, twice */
     const struct {
@@ -143,15 +154,20 @@ static enum lg_status bench_ops(struct bench *t, struct lg_error *error) {
     } lines[] = {
         {"copy within the device, 64 MiB", work_copy, 2 * floats, "GB/s"},
         {"axpy, 16 Mi", work_axpy, 3 * floats, "GB/s"},
-        {"gelu, 16 Mi", work_gelu, 2 * floats, "GB/s"},
+        {"narrow, 16 Mi", work_narrow, floats + numbers, "GB/s"},
+        {"gelu, 16 Mi", work_gelu, 2 * numbers, "GB/s"},
+        {"bias_gelu 8192 x 3072", work_bias_gelu, 12 * matrix, "GB/s"},
+        {"gelu_backward_sums 8192 x 3072", work_gelu_backward, 12 * matrix, "GB/s"},
+        {"bias_residual 8192 x 768", work_residual, 3 * matrix, "GB/s"},
         {"bias_add 8192 x 768", work_bias, 2 * matrix, "GB/s"},
         {"column_sums 8192 x 768", work_columns, matrix, "GB/s"},
         {"norm_forward 8192 x 768", work_norm, 2 * matrix, "GB/s"},
         {"norm_backward 8192 x 768", work_norm_backward, 6 * matrix, "GB/s"},
-        {"softmax 1024 x 32768", work_softmax, 2 * 1024 * 32768.0 * 4, "GB/s"},
+        {"softmax 1024 x 32768", work_softmax, 2 * 1024 * 32768 * each, "GB/s"},
         {"gemm 4096 x 4096 x 4096", work_gemm, 2.0 * SIDE * SIDE * SIDE, "GFLOP/s"},
         {"attention 8 x 1024 x 12 x 64", work_attention, causal, "GFLOP/s"},
         {"attention backward", work_attention_backward, 2.5 * causal, "GFLOP/s"},
+        {"adamw, 16 Mi", work_adamw, 7 * floats, "GB/s"},
         {"upload, 64 MiB", work_upload, floats, "GB/s"},
         {"download, 64 MiB", work_download, floats, "GB/s"},
     };
@@ -249,8 +265,11 @@ static enum lg_status work_step(struct bench *t, struct lg_error *error) {
     enum lg_status status = model_forward(t->model, &t->batch, &result, error);
     if (status == LG_OK)
         status = model_backward(t->model, NULL, NULL, error);
+    struct device_adamw update = rule;
+    update.step = ++t->step;
     if (status == LG_OK)
-        t->ops->axpy(t->model->stream, t->model->elements, -0.01f, t->model->gradients, t->model->parameters);
+        t->ops->adamw(t->model->stream, t->model->elements, &update, t->model->gradients, t->model->parameters, t->m,
+                      t->v);
     return status;
 }
 
@@ -282,6 +301,16 @@ static bool batch_fill(const struct subject *subject, struct batch *batch, void 
     return true;
 }
 
+/* Both in FLOP/s, 0 where not known. */
+static void print_arithmetic(double flops, double peak) {
+    if (flops > 0)
+        printf("%-34s %15s %12.1f GFLOP/s", "  arithmetic of the model", "", flops / 1e9);
+    if (flops > 0 && peak > 0)
+        printf(", %.1f %% of %.0f TFLOP/s", 100 * flops / peak, peak / 1e12);
+    if (flops > 0)
+        printf("\n");
+}
+
 static enum lg_status bench_model(struct bench *t, const struct subject *subject, struct lg_error *error) {
     struct config *config = config_new();
     void *memory = NULL;
@@ -297,29 +326,33 @@ static enum lg_status bench_model(struct bench *t, const struct subject *subject
         status = model_create(config, &subject->info, t->device, subject->batch, &t->model, error);
     if (status != LG_OK)
         goto out;
-    initial = malloc(t->model->elements * sizeof *initial);
-    if (!initial || !batch_fill(subject, &t->batch, &memory)) {
-        status = lg_fail(error, LG_NO_MEMORY, "no memory for a batch");
+    size_t bytes = t->model->elements * sizeof *initial;
+    initial = malloc(bytes);
+    t->m = t->ops->alloc(t->device, bytes);
+    t->v = t->ops->alloc(t->device, bytes);
+    if (!initial || !t->m || !t->v || !batch_fill(subject, &t->batch, &memory)) {
+        status = lg_fail(error, LG_NO_MEMORY, "no memory for a batch and an optimizer");
         goto out;
     }
     model_initialise(t->model, 1, initial);
-    t->ops->upload(t->model->stream, t->model->elements * sizeof *initial, initial, t->model->parameters);
+    t->ops->upload(t->model->stream, bytes, initial, t->model->parameters);
+    t->ops->zero(t->model->stream, bytes, t->m);
+    t->ops->zero(t->model->stream, bytes, t->v);
+    t->step = 0;
     status = measure(t, work_step, &seconds, error);
     if (status != LG_OK)
         goto out;
     double tokens = subject->batch * (subject->info.context ? (double)subject->info.context : 1);
     printf("%-34s %12.1f us %12.0f %s/s\n", subject->name, seconds * 1e6, tokens / seconds,
            subject->info.context ? "tokens" : "samples");
-    if (subject->info.context)
-        printf("%-34s %15s %12.1f GFLOP/s\n", "  arithmetic of the model", "",
-               tokens *
-                   (6 * (double)t->model->elements +
-                    12.0 * (double)(t->settings.layers * t->settings.width) * (double)subject->info.context) /
-                   seconds / 1e9);
+    print_arithmetic(t->model->flops_per_prediction * tokens / seconds, t->device->flops_peak);
     fflush(stdout);
 out:
     free(memory);
     free(initial);
+    t->ops->free(t->device, t->m);
+    t->ops->free(t->device, t->v);
+    t->m = t->v = NULL;
     model_destroy(t->model);
     t->model = NULL;
     config_free(config);
@@ -352,6 +385,23 @@ static enum lg_status bench_models(struct bench *t, struct lg_error *error) {
     return status;
 }
 
+/* Random numbers everywhere, since how fast a device multiplies depends on what: those of a million repeat. Half of the
+ * memory where activations are bf16, which is as much as their ops use; the other half is zero. */
+static void bench_fill(struct bench *t) {
+    enum { DRAWN = 1 << 20 };
+    struct random random;
+    random_init(&random, 1);
+    for (size_t i = 0; i < N; i++)
+        t->host[i] = i < DRAWN ? random_normal(&random) : t->host[i - DRAWN];
+    struct activation *const all[] = {t->x, t->y, t->z};
+    for (size_t i = 0; i < 3; i++)
+        t->ops->zero(t->stream, (size_t)4 * N * sizeof(float), all[i]);
+    t->ops->upload(t->stream, N * sizeof(float), t->host, t->c + 3 * (size_t)N);
+    for (size_t i = 0; i < 12; i++)
+        if (i < 11) /* the last quarter of c is what the others are made from */
+            t->ops->narrow(t->stream, N, t->c + 3 * (size_t)N, activation_at(t->device, all[i / 4], i % 4 * (size_t)N));
+}
+
 static enum lg_status bench_open(struct bench *t, struct lg_error *error) {
     enum lg_status status = device_open(t->settings.device, (unsigned)t->settings.threads, &t->device, error);
     if (status != LG_OK)
@@ -362,18 +412,19 @@ static enum lg_status bench_open(struct bench *t, struct lg_error *error) {
     t->a = t->ops->alloc(t->device, bytes);
     t->b = t->ops->alloc(t->device, bytes);
     t->c = t->ops->alloc(t->device, bytes);
-    t->labels = t->ops->alloc(t->device, 1024 * sizeof *t->labels);
+    t->zeros = t->ops->alloc(t->device, 4 * WIDTH * sizeof *t->zeros);
+    t->saved = t->ops->alloc(t->device, t->ops->attention_saved(&heads) * sizeof *t->saved);
+    t->labels = (int32_t *)(void *)t->zeros;
     t->sums = t->ops->alloc(t->device, sizeof *t->sums);
     t->units = t->ops->alloc(t->device, UNITS * sizeof *t->units);
     t->host = aligned_alloc(4096, N * sizeof(float));
-    if (!t->stream || !t->a || !t->b || !t->c || !t->labels || !t->sums || !t->units || !t->host)
+    if (!t->stream || !t->a || !t->b || !t->c || !t->zeros || !t->saved || !t->sums || !t->units || !t->host)
         return lg_fail(error, LG_NO_MEMORY, "no memory on device \"%s\"", t->device->name);
-    memset(t->host, 0, N * sizeof(float));
-    for (int i = 0; i < 4; i++)
-        t->ops->fill(t->stream, N, 0.25f, t->a + (size_t)i * N);
-    t->ops->fill(t->stream, (size_t)4 * N, 0.25f, t->b);
-    t->ops->fill(t->stream, (size_t)4 * N, 0.25f, t->c);
-    t->ops->upload(t->stream, 1024 * sizeof *t->labels, t->host, t->labels);
+    t->x = (struct activation *)(void *)t->a;
+    t->y = (struct activation *)(void *)t->b;
+    t->z = (struct activation *)(void *)t->c;
+    t->ops->zero(t->stream, 4 * WIDTH * sizeof *t->zeros, t->zeros);
+    bench_fill(t);
     printf("%s\n", t->device->name);
     return t->ops->synchronize(t->stream, error);
 }
@@ -381,7 +432,7 @@ static enum lg_status bench_open(struct bench *t, struct lg_error *error) {
 static void bench_close(struct bench *t) {
     if (!t->device)
         return;
-    void *const memories[] = {t->a, t->b, t->c, t->labels, t->sums, t->units};
+    void *const memories[] = {t->a, t->b, t->c, t->zeros, t->saved, t->sums, t->units};
     for (size_t i = 0; i < sizeof memories / sizeof *memories; i++)
         t->ops->free(t->device, memories[i]);
     t->ops->stream_close(t->stream);

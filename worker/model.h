@@ -59,6 +59,8 @@ struct model {
     struct tensor_spec *tensors; /* owned */
     size_t tensor_count;
     uint64_t elements;             /* total */
+    double flops_per_prediction;   /* of forward and backward, counted as 6 for each parameter that a product reads and
+                                    * each place it is read at, and attention's 12 layers width context; 0: not known */
     float *parameters, *gradients; /* device memory, flat, `elements` each; host memory on the CPU device. Kinds look
                                     * here at every use */
     bool same_parameters;          /* see model_same_parameters */

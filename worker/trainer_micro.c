@@ -48,6 +48,8 @@ static struct batch piece_of(const struct batch *batch, const struct dataset_inf
 static enum lg_status forward(struct model *model, const struct batch *piece, struct model_result *sums,
                               struct lg_error *error) {
     struct model_result result = {0};
+    if (sums->predictions > 0) /* not the first piece */
+        model_same_parameters(model);
     enum lg_status status = model_forward(model, piece, &result, error);
     sums->loss_sum += result.loss_sum;
     sums->predictions += result.predictions;

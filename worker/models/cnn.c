@@ -76,6 +76,8 @@ static void cnn_plan(struct cnn *m, const struct cnn_options *o, const struct da
         struct stage *stage = &m->stages[i];
         stage->weight =
             core_filters(&m->core, stage->conv.filters, stage->conv.channels, stage->conv.kernel, "conv%d.weight", i);
+        m->core.model.flops_per_prediction +=
+            6.0 * (double)stage->weight.elements * stage->pool.height * stage->pool.width;
         stage->bias = core_vector(&m->core, stage->conv.filters, "conv%d.bias", i);
         core_plan_activation(&m->core, &stage->x, batch * stage->image);
         core_plan_activation(&m->core, &stage->y, batch * stage->map);

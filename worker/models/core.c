@@ -198,6 +198,7 @@ struct core_linear core_linear(struct core *core, uint32_t inputs, uint32_t outp
     const char *dot = *name ? "." : "";
     layer.weight = core_matrix(core, outputs, inputs, "%s%sweight", name, dot);
     product_reads(core, layer.weight);
+    core->model.flops_per_prediction += 6.0 * inputs * outputs;
     if (bias)
         layer.bias = core_vector(core, outputs, "%s%sbias", name, dot);
     return layer;

@@ -104,6 +104,7 @@ static void gpt_plan(struct gpt *m, const struct dataset_info *info) {
         block_plan(m, i, rows);
     norm_plan(m, &m->norm, rows, "norm");
     m->head = core_linear(c, m->width, info->classes, false, "head");
+    c->model.flops_per_prediction += 12.0 * (double)m->layers * m->width * info->context;
     core_plan_activation(c, &m->end, rows * m->width);
     core_plan_activation(c, &m->branch, rows * m->width);
     core_plan_activation(c, &m->logits, rows * info->classes);
