@@ -35,21 +35,17 @@ static enum lg_status pull_begin(struct lg_client *client, const struct pull_cal
 }
 
 /* Asking shards takes no time; copying out of their memory does, so that is the thread's. */
-static void pull_go(struct lg_client *client, bool copies) {
-    if (!copies || !client_shares_memory(client)) {
-        client_nudge(client);
-        return;
-    }
-    pthread_mutex_lock(&client->mutex);
-    client_delegate(client);
-    pthread_mutex_unlock(&client->mutex);
-}
-
 enum lg_status lg_pull_start(struct lg_client *client, float *parameters, struct lg_error *error) {
     enum lg_status status = pull_begin(client, &(struct pull_call){.target = parameters}, error);
-    if (status == LG_OK)
-        pull_go(client, true);
-    return status;
+    if (status != LG_OK)
+        return status;
+    if (client_shares_memory(client)) {
+        pthread_mutex_lock(&client->mutex);
+        client_delegate(client);
+        pthread_mutex_unlock(&client->mutex);
+    } else
+        client_nudge(client);
+    return LG_OK;
 }
 
 /* With the mutex held: the outcome. The buffer is let go of before this returns, also when the deadline has passed. */
@@ -93,12 +89,10 @@ enum lg_status lg_pull(struct lg_client *client, float *parameters, struct lg_er
     return status == LG_OK ? lg_pull_wait(client, error) : status;
 }
 
-enum lg_status lg_pull_start_places(struct lg_client *client, float *parameters, bool in_place,
-                                    struct lg_error *error) {
-    const struct pull_call call = {.target = parameters, .to_places = true, .in_place = in_place};
-    enum lg_status status = pull_begin(client, &call, error);
+enum lg_status lg_pull_start_places(struct lg_client *client, float *parameters, struct lg_error *error) {
+    enum lg_status status = pull_begin(client, &(struct pull_call){.target = parameters, .to_places = true}, error);
     if (status == LG_OK)
-        pull_go(client, !in_place);
+        client_nudge(client);
     return status;
 }
 

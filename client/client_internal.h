@@ -42,11 +42,11 @@ struct pull_call {
     enum call_state state;
     bool give_up;
     float *target;
-    bool forget;              /* no buffer's contents are to be relied on */
-    bool to_places, in_place; /* the caller copies; also what can be read in place */
-    bool told;                /* and has been told what: it is over after another look */
-    bool check;               /* which it has asked for */
-    struct lg_place *places;  /* DONE */
+    bool forget;             /* no buffer's contents are to be relied on */
+    bool to_places;          /* the caller copies */
+    bool told;               /* and has been told what: it is over after another look */
+    bool check;              /* which it has asked for */
+    struct lg_place *places; /* DONE */
     uint32_t place_count;
     struct lg_error outcome;
 };

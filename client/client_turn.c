@@ -197,9 +197,8 @@ static void look_for_trouble(struct lg_client *client, int64_t now_ns) {
 static bool open_pull(struct lg_client *client, const struct pull_call *call, int64_t now_ns) {
     struct client_io *io = &client->io;
     struct lg_error error = {0};
-    enum lg_status status = call->to_places
-                                ? session_pull_open_places(io->session, call->target, call->in_place, now_ns, &error)
-                                : session_pull_open(io->session, call->target, now_ns, &error);
+    enum lg_status status = call->to_places ? session_pull_open_places(io->session, call->target, now_ns, &error)
+                                            : session_pull_open(io->session, call->target, now_ns, &error);
     io->pulling = status == LG_OK;
     if (status == LG_OK)
         return true;

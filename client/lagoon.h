@@ -73,7 +73,7 @@ LG_MUST_CHECK enum lg_status lg_pull_wait(struct lg_client *client, struct lg_er
 
 /* ---- pulls for callers whose parameters lie elsewhere, on a GPU: who copies is the caller.
  *
- *     lg_pull_start_places(client, parameters, true, &error);
+ *     lg_pull_start_places(client, parameters, &error);
  *     while (lg_pull_places(client, true, &places, &count, &error) == LG_OK && count > 0) {
  *         for each of them: if (lg_place_begin(&places[i])) queue a copy of elements * sizeof(float) bytes
  *         for each of them, when its copy is done: lg_place_end(&places[i])
@@ -114,10 +114,7 @@ bool lg_place_begin(struct lg_place *place);
  * the time in between, the more copies are whole. */
 bool lg_place_end(struct lg_place *place);
 
-/* Starts it. `in_place` false: for devices that had better not read shards' memory; the client copies what changed into
- * `parameters` and tells it as places there. */
-LG_MUST_CHECK enum lg_status lg_pull_start_places(struct lg_client *client, float *parameters, bool in_place,
-                                                  struct lg_error *error);
+LG_MUST_CHECK enum lg_status lg_pull_start_places(struct lg_client *client, float *parameters, struct lg_error *error);
 /* What is to be copied; *count 0: everything is there, and the pull is done. Every call but the first is made when the
  * copies of the places told before are done: those not whole are told again, and values that shards went on changing
  * come in a message after a few times. With `wait` false: LG_UNAVAILABLE where nothing is known yet. The places are

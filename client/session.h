@@ -130,9 +130,9 @@ LG_MUST_CHECK enum lg_status session_pull_poll(struct session *session, struct l
 /* Gives the pull up: its target is not touched any more. */
 void session_pull_cancel(struct session *session);
 /* A pull for a caller that copies itself (lagoon.h). `parameters` stands for the caller's copy in all that is
- * remembered of buffers, and takes what comes in messages; `in_place` false: what shards of this host have, too. */
-LG_MUST_CHECK enum lg_status session_pull_open_places(struct session *session, float *parameters, bool in_place,
-                                                      int64_t now_ns, struct lg_error *error);
+ * remembered of buffers, and takes what comes in messages. */
+LG_MUST_CHECK enum lg_status session_pull_open_places(struct session *session, float *parameters, int64_t now_ns,
+                                                      struct lg_error *error);
 /* Once session_pull_poll says LG_OK: what is to be copied; the caller's until the check. 0: the pull is done. */
 struct lg_place *session_pull_places(struct session *session, uint32_t *count);
 /* The copies of the places are done, `whole` or not. session_pull_poll says when the rest is known. */

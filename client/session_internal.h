@@ -158,7 +158,7 @@ struct pull {
     struct held *held;
     uint32_t unsettled; /* parts */
     struct pull_slot *slots;
-    bool to_places, in_place; /* the caller copies; also what can be read in place */
+    bool to_places; /* the caller copies */
     struct pull_places places;
     struct lg_error failure;
 };

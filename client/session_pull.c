@@ -61,7 +61,7 @@ static void pull_settle(struct session *session, uint32_t slot_index, struct pul
 /* Copied out, or only looked at where the caller copies. */
 static bool part_read(struct session *session, uint32_t slot_index, const struct part *part) {
     struct pull *pull = &session->pull;
-    if (pull->to_places && pull->in_place)
+    if (pull->to_places)
         return session_places_find(session, slot_index, part);
     return session_values_read(session, pull->held, pull->target, slot_index, part);
 }
@@ -244,7 +244,7 @@ enum lg_status session_pull_open(struct session *session, float *parameters, int
     return LG_OK;
 }
 
-enum lg_status session_pull_open_places(struct session *session, float *parameters, bool in_place, int64_t now_ns,
+enum lg_status session_pull_open_places(struct session *session, float *parameters, int64_t now_ns,
                                         struct lg_error *error) {
     enum lg_status status = pull_check_idle(session, error);
     if (status == LG_OK)
@@ -252,7 +252,6 @@ enum lg_status session_pull_open_places(struct session *session, float *paramete
     if (status != LG_OK)
         return status;
     session->pull.to_places = true;
-    session->pull.in_place = in_place;
     pull_begin(session, parameters, now_ns);
     return LG_OK;
 }

@@ -242,10 +242,8 @@ bool session_values_read(struct session *session, struct held *held, float *targ
             held->versions[unit] = 0; /* `into` may hold some of it */
             return false;
         }
-        if (read == LOCAL_READ_UNCHANGED)
-            continue;
-        session->slots[slot].read_bytes += session->parts.slots[slot].units[i].elements * sizeof(float);
-        session_places_came(session, held, unit);
+        if (read == LOCAL_READ_DONE)
+            session->slots[slot].read_bytes += session->parts.slots[slot].units[i].elements * sizeof(float);
     }
     return true;
 }

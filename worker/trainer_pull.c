@@ -56,6 +56,7 @@ void trainer_pull_deinit(struct trainer_pull *pull) {
         ops->event_close(pull->chunks[i].event);
     ops->event_close(pull->unused);
     ops->stream_close(pull->stream);
+    trainer_stage_deinit(&pull->stage);
     free(pull->mappings);
     *pull = (struct trainer_pull){0};
 }
@@ -113,7 +114,7 @@ void trainer_pull_meet(struct trainer_pull *pull, struct lg_mapping *mapping) {
     if (is_registered(pull, mapping))
         say_once(pull, TRAINER_PULL_IN_PLACE);
     else
-        pull->staged = true; /* from the next pull on */
+        pull->staged = true; /* from now on */
 }
 
 /* Before anything is queued: takes note of where the places lie. */
@@ -133,33 +134,46 @@ static void look_at_mappings(struct trainer_pull *pull, const struct lg_place *p
 
 /* ---- copying */
 
+static bool is_staged(const struct trainer_pull *pull, const struct lg_place *place) {
+    return pull->staged && place->mapping;
+}
+
+static const float *source(const struct trainer_pull *pull, const struct lg_place *place) {
+    return is_staged(pull, place) ? pull->buffer + place->offset : place->values;
+}
+
 /* One copy for places that follow each other on both sides. */
 static size_t upload_run(struct trainer_pull *pull, const struct lg_place *places, size_t count) {
+    const float *from = source(pull, &places[0]);
     size_t i = 1, elements = places[0].elements;
-    for (; i < count && places[i].mapping == places[0].mapping && places[i].values == places[0].values + elements &&
-           places[i].offset == places[0].offset + elements;
+    for (; i < count && source(pull, &places[i]) == from + elements &&
+           places[i].offset == places[0].offset + elements && (places[i].mapping == places[0].mapping || pull->staged);
          i++)
         elements += places[i].elements;
-    pull->device->ops->upload(pull->stream, elements * sizeof(float), places[0].values,
-                              pull->target + places[0].offset);
+    pull->device->ops->upload(pull->stream, elements * sizeof(float), from, pull->target + places[0].offset);
     pull->copied_bytes += elements * sizeof(float);
     return i;
 }
 
 /* Those that are being changed just now are copied too, which keeps runs whole, and will not be called whole. */
 static void queue_chunk(struct trainer_pull *pull, struct trainer_pull_chunk *chunk, struct lg_place *places) {
+    if (pull->staged)
+        trainer_stage_wait(&pull->stage, chunk->first + chunk->count);
     for (size_t i = 0; i < chunk->count; i++)
-        (void)lg_place_begin(&places[i]);
+        if (!is_staged(pull, &places[i]))
+            (void)lg_place_begin(&places[i]);
     for (size_t i = 0; i < chunk->count;)
         i += upload_run(pull, &places[i], chunk->count - i);
     pull->device->ops->event_record(pull->stream, chunk->event);
 }
 
+/* What was staged was looked at then. */
 static enum lg_status settle_chunk(struct trainer_pull *pull, const struct trainer_pull_chunk *chunk,
                                    struct lg_place *places, struct lg_error *error) {
     enum lg_status status = pull->device->ops->event_synchronize(chunk->event, error);
-    for (size_t i = 0; status == LG_OK && i < chunk->count; i++)
-        (void)lg_place_end(&places[chunk->first + i]);
+    for (size_t i = chunk->first; status == LG_OK && i < chunk->first + chunk->count; i++)
+        if (!is_staged(pull, &places[i]))
+            (void)lg_place_end(&places[i]);
     return status;
 }
 
@@ -175,6 +189,8 @@ enum lg_status trainer_pull_copy(struct trainer_pull *pull, struct lg_place *pla
     size_t at = 0, queued = 0, settled = 0;
     enum lg_status status = LG_OK;
     pull->device->ops->event_wait(pull->stream, pull->unused);
+    if (pull->staged)
+        trainer_stage_begin(&pull->stage, places, count, pull->buffer);
     while (status == LG_OK && (at < count || settled < queued)) {
         if (at < count && queued - settled < TRAINER_PULL_CHUNKS) {
             struct trainer_pull_chunk *chunk = &pull->chunks[queued++ % TRAINER_PULL_CHUNKS];
@@ -185,6 +201,8 @@ enum lg_status trainer_pull_copy(struct trainer_pull *pull, struct lg_place *pla
         } else
             status = settle_chunk(pull, &pull->chunks[settled++ % TRAINER_PULL_CHUNKS], places, error);
     }
+    if (pull->staged)
+        trainer_stage_wait(&pull->stage, count); /* also after a failure: they are the client's again */
     return status;
 }
 
@@ -196,7 +214,8 @@ enum lg_status trainer_pull_start(struct trainer_pull *pull, struct lg_client *c
         if (lg_mapping_gone(pull->mappings[i].mapping))
             let_go(pull, i); /* nothing is on its way: the pull before is done */
     pull->target = target;
-    enum lg_status status = lg_pull_start_places(client, buffer, !pull->staged, error);
+    pull->buffer = buffer;
+    enum lg_status status = lg_pull_start_places(client, buffer, error);
     pull->under_way = status == LG_OK;
     return status;
 }

@@ -1,6 +1,7 @@
 /* Pulls into a device's own memory, beside its other work: out of the memory of shards on this host, without a copy on
- * the host, where the device reads that in place; else out of the host's buffer that the pull goes by. Only what has
- * changed is copied, and nothing computes from it before its shards' sequences say that it is whole. One thread.
+ * the host, where the device reads that in place; else out of the host's buffer that the pull goes by, where values
+ * that came in messages lie, and others are copied to first (trainer_stage.h). Only what has changed is copied, and
+ * nothing computes from it before its shards' sequences say that it is whole. One thread.
  *
  * What is told is copied in chunks, of which a few are on their way at once: a unit's sequence is looked at right
  * before its chunk is queued and right after the chunk's event, so that few copies are in vain where shards go on
@@ -10,6 +11,7 @@
 
 #include "client/lagoon.h"
 #include "gpu/device.h"
+#include "worker/trainer_stage.h"
 
 enum { TRAINER_PULL_CHUNKS = 4, TRAINER_PULL_CHUNK_BYTES = 4 << 20 };
 
@@ -35,8 +37,10 @@ struct trainer_pull {
     struct trainer_pull_mapping *mappings;
     size_t mapping_count, mapping_room;
     float *target; /* device memory [elements] */
+    float *buffer; /* of the host [elements], that stands for it */
     bool under_way;
-    bool staged;                      /* the device does not read shards' memory */
+    bool staged; /* the device does not read shards' memory */
+    struct trainer_stage stage;
     unsigned told;                    /* enum trainer_pull_way */
     uint64_t copied_bytes, copied_ns; /* so far: uploaded, and time that the caller spent on it */
 };

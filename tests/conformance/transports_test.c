@@ -181,7 +181,7 @@ static void step(struct lg_client *client, int number, const float *gradients, f
     for (size_t tensor = 3; tensor-- > 0;)
         lg_push_ready(client, tensor, 1);
     if (number % 3 == 1 && copy)
-        must(lg_pull_start_places(client, parameters, number % 2, &error), &error);
+        must(lg_pull_start_places(client, parameters, &error), &error);
     else if (number % 3 == 1)
         must(lg_pull_start(client, parameters, &error), &error);
     must(lg_push_wait(client, NULL, &error), &error);
@@ -215,7 +215,7 @@ static float *train(enum fake_transport transport, const struct wire_pair *spec,
         step(client, i, buffers[i % 2], parameters, copy);
     }
     if (places) {
-        must(lg_pull_start_places(client, parameters, true, &error), &error);
+        must(lg_pull_start_places(client, parameters, &error), &error);
         pull_places(client, parameters, copy);
         memcpy(parameters, copy, FAKE_ELEMENTS * sizeof *copy);
     } else

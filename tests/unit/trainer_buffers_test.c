@@ -36,9 +36,7 @@ enum lg_status lg_pull_wait(struct lg_client *client, struct lg_error *error) {
     return LG_OK;
 }
 
-enum lg_status lg_pull_start_places(struct lg_client *client, float *parameters, bool in_place,
-                                    struct lg_error *error) {
-    ck_assert(in_place);
+enum lg_status lg_pull_start_places(struct lg_client *client, float *parameters, struct lg_error *error) {
     elsewhere = calloc(model->elements, sizeof *elsewhere);
     ck_assert_ptr_nonnull(elsewhere);
     return lg_pull_start(client, parameters, error);

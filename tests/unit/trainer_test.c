@@ -117,9 +117,7 @@ enum lg_status lg_pull_wait(struct lg_client *client, struct lg_error *error) {
 }
 
 /* Only for devices with memory of their own: all values at once, from the buffer. */
-enum lg_status lg_pull_start_places(struct lg_client *client, float *parameters, bool in_place,
-                                    struct lg_error *error) {
-    (void)in_place;
+enum lg_status lg_pull_start_places(struct lg_client *client, float *parameters, struct lg_error *error) {
     ck_assert_str_ne(DEVICE_TESTED, "cpu");
     client->told = false;
     return lg_pull_start(client, parameters, error);
