@@ -167,7 +167,7 @@ part_sanitize() {
 part_times() {
     local math gpt name
     gpt=$([ -n "$quick" ] && echo no || echo yes)
-    on_1='**a bar is missed, or it failed**' stage path 120 $bin/bench/device_path --device cuda:0
+    on_2='**a bar is missed**' stage path 120 $bin/bench/device_path --device cuda:0
     for math in f32 tf32 bf16; do
         stage "speed-$math" 150 $bin/bench/device --device "cuda:0/$math" --gpt "$gpt"
     done
