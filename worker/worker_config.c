@@ -20,9 +20,8 @@ static const struct option options[] = {
      "trainers that may run here at once; 0: one on each device. More than there are devices share them evenly"},
     {"device", OPTION_STRING, AT(device), "auto", 0, 0, NULL, NULL,
      "where trainers compute: auto for all GPUs there are, else the CPU; or a list of cpu and cuda:N. Each trainer "
-     "gets "
-     "the device that has fewest. auto/bf16, cuda:N/bf16 and the same with /tf32 round the inputs of matrix products, "
-     "which is faster"},
+     "gets the device that has fewest. auto/bf16 and cuda:N/bf16 keep activations in bf16, the same with /tf32 round "
+     "the inputs of matrix products: faster, and a little less exact"},
     {"threads", OPTION_INT, AT(threads), "0", 0, 1024, NULL, "threads",
      "compute threads of each trainer where the job names none; 0: cores divided by the slots of all workers on this "
      "machine"},

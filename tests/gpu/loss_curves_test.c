@@ -120,6 +120,11 @@ static bool train(const struct test_device *on, const struct model_kind *kind, c
         fill(&f, info, step);
         ck_assert_msg(model_forward(model, &f.batch, &result, &error) == LG_OK, "%s", error.message);
         losses[step] = result.loss_sum / (double)result.predictions;
+        if (step % 8 == 7) { /* forward again, from the copy of the parameters that is there */
+            model_same_parameters(model);
+            ck_assert_int_eq(model_forward(model, &f.batch, &result, &error), LG_OK);
+            ck_assert(result.loss_sum / (double)result.predictions == losses[step]);
+        }
         ck_assert_int_eq(model_backward(model, count_announcement, &announced, &error), LG_OK);
         ck_assert_uint_eq(announced, model->tensor_count);
         ops->axpy(model->stream, model->elements, -rate, model->gradients, model->parameters);
