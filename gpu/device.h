@@ -117,6 +117,9 @@ struct device_ops {
      * stream has been synchronized. copy: device -> device, no overlap. */
     void *(*alloc)(struct device *device, size_t bytes);
     void (*free)(struct device *device, void *memory); /* NULL is fine */
+    /* Bytes of the device's memory that are allocated through `device`, its own scratch included; on the CPU what the
+     * process has in main memory. 0: unknown. */
+    uint64_t (*memory_used)(struct device *device);
     void (*upload)(struct device_stream *s, size_t bytes, const void *host, void *memory);
     void (*download)(struct device_stream *s, size_t bytes, const void *memory, void *host);
     void (*copy)(struct device_stream *s, size_t bytes, const void *from, void *to);
@@ -137,6 +140,11 @@ struct device_ops {
     void (*event_record)(struct device_stream *s, struct device_event *event);
     void (*event_wait)(struct device_stream *s, struct device_event *event);
     enum lg_status (*event_synchronize)(struct device_event *event, struct lg_error *error);
+    /* Events that tell the time too, and so cost a little more. event_elapsed: nanoseconds on the device from one of
+     * them to another; both have happened (event_synchronize), on any streams; 0 where the second came first. */
+    struct device_event *(*event_open_timed)(struct device *device);
+    enum lg_status (*event_elapsed)(struct device_event *from, struct device_event *to, uint64_t *ns,
+                                    struct lg_error *error);
 
     /* ---- matmul. c [m][n] = alpha * op(a) op(b) + beta * c. a is [m][k], or [k][m] with transpose_a; b is [k][n],
      * or [n][k] with transpose_b. With beta 0, c is not read. gemm_gradient is the same with an f32 result. */

@@ -62,7 +62,7 @@ static enum lg_status open_work(struct trainer *trainer, struct lg_error *error)
         status = trainer_step_init(trainer, error);
     if (status == LG_OK)
         meter_describe(&trainer->meter, trainer->dataset->info.form == DATASET_TOKENS,
-                       trainer->model->flops_per_prediction, trainer->device->flops_peak);
+                       trainer->model->flops_per_prediction, trainer->device);
     if (status == LG_OK)
         log_info("opened",
                  "job \"%s\": model %s, %" PRIu64 " parameters, on %s; dataset %s, %" PRIu64 " + %" PRIu64 " samples",

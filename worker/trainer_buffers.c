@@ -49,7 +49,8 @@ static enum lg_status open_stream(struct trainer_buffers *buffers, struct lg_err
     if (!buffers->own_on_device)
         return lg_fail(error, LG_NO_MEMORY, "no memory for a second copy of %" PRIu64 " parameters on device \"%s\"",
                        model->elements, model->device->name);
-    return trainer_pull_init(&buffers->pull, model->device, error);
+    enum lg_status status = trainer_copies_init(&buffers->copies, model->device, error);
+    return status == LG_OK ? trainer_pull_init(&buffers->pull, model->device, error) : status;
 }
 
 enum lg_status trainer_buffers_init(struct trainer_buffers *buffers, struct model *model, struct lg_error *error) {
@@ -80,6 +81,7 @@ void trainer_buffers_deinit(struct trainer_buffers *buffers) {
     if (buffers->model && !buffers->model->device->host_memory) {
         const struct device_ops *ops = buffers->model->device->ops;
         trainer_pull_deinit(&buffers->pull);
+        trainer_copies_deinit(&buffers->copies);
         let_go(buffers, 0);
         for (size_t i = 0; buffers->buckets && i < buffers->model->tensor_count; i++)
             ops->event_close(buffers->buckets[i].event);
@@ -150,7 +152,8 @@ static void upload_ahead(struct trainer_buffers *buffers) {
     ops->event_wait(buffers->pull.stream, buffers->pull.unused);
     ops->upload(buffers->pull.stream, model->elements * sizeof(float), buffers->ahead, buffers->ahead_on_device);
     ops->event_record(buffers->pull.stream, buffers->adopted);
-    ops->event_wait(model->stream, buffers->adopted);
+    trainer_copies_await(&buffers->copies, model->stream, buffers->adopted);
+    buffers->copies.bytes += model->elements * sizeof(float);
 }
 
 /* What a pull has copied is there, and the host knows: kernels that are queued from now on find it. */
@@ -195,6 +198,7 @@ enum lg_status trainer_buffers_fetch(struct trainer_buffers *buffers, size_t fir
     ops->event_wait(buffers->stream, bucket->event);
     ops->download(buffers->stream, (to - from) * sizeof(float), model->gradients + from, buffers->gradients + from);
     ops->event_record(buffers->stream, bucket->event);
+    buffers->copies.bytes += (to - from) * sizeof(float);
     buffers->bucket_count++;
     return LG_OK;
 }
@@ -206,11 +210,21 @@ enum lg_status trainer_buffers_arrive(struct trainer_buffers *buffers, size_t *f
         buffers->bucket_next = buffers->bucket_count = 0;
         return LG_OK;
     }
+    if (buffers->bucket_next == 0) /* all of the backward pass is queued */
+        trainer_copies_end_of_step(&buffers->copies, buffers->model->stream, buffers->stream);
     const struct trainer_bucket *bucket = &buffers->buckets[buffers->bucket_next++];
     enum lg_status status = buffers->model->device->ops->event_synchronize(bucket->event, error);
     if (status == LG_OK) {
         *first = bucket->first;
         *count = bucket->count;
     }
+    return status;
+}
+
+enum lg_status trainer_buffers_take_copies(struct trainer_buffers *buffers, uint64_t *ns, uint64_t *bytes,
+                                           struct lg_error *error) {
+    enum lg_status status = trainer_copies_take(&buffers->copies, ns, bytes, error);
+    *bytes += buffers->pull.copied_bytes - buffers->pulled_bytes;
+    buffers->pulled_bytes = buffers->pull.copied_bytes;
     return status;
 }

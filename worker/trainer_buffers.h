@@ -10,6 +10,7 @@
 
 #include "client/lagoon.h"
 #include "worker/model.h"
+#include "worker/trainer_copies.h"
 #include "worker/trainer_pull.h"
 
 /* Gradients of some tensors on their way to the host. */
@@ -34,6 +35,8 @@ struct trainer_buffers {
     struct trainer_pull pull;           /* into ahead_on_device */
     bool pulled;                        /* it is whole; else `ahead` is */
     struct device_event *adopted;       /* the last upload of `ahead` as a whole is done */
+    struct trainer_copies copies;       /* how long they take */
+    uint64_t pulled_bytes;              /* of the pull's, counted already */
     struct trainer_bucket *buckets;
     size_t bucket_count, bucket_next;          /* on their way: [bucket_next, bucket_count) */
     void *registered[2 + LG_GRADIENT_BUFFERS]; /* kept in place for the device's copies */
@@ -71,5 +74,9 @@ LG_MUST_CHECK enum lg_status trainer_buffers_fetch(struct trainer_buffers *buffe
 /* Waits for the next that were fetched to be there, in order; *count 0: no more are on their way. */
 LG_MUST_CHECK enum lg_status trainer_buffers_arrive(struct trainer_buffers *buffers, size_t *first, size_t *count,
                                                     struct lg_error *error);
+/* At the end of a step: for how long copies have held up the device's work since the last call, but for those that the
+ * pull has waited for itself, and bytes of all copies. 0 both without a stream. */
+LG_MUST_CHECK enum lg_status trainer_buffers_take_copies(struct trainer_buffers *buffers, uint64_t *ns, uint64_t *bytes,
+                                                         struct lg_error *error);
 
 #endif

@@ -32,10 +32,11 @@ void meter_init(struct meter *meter, int fd) {
     snprintf(meter->numbers.state, sizeof meter->numbers.state, "starting");
 }
 
-void meter_describe(struct meter *meter, bool tokens, double flops_per_prediction, double flops_peak) {
+void meter_describe(struct meter *meter, bool tokens, double flops_per_prediction, struct device *device) {
     meter->tokens = tokens;
     meter->flops_per_prediction = flops_per_prediction;
-    meter->numbers.flops_peak = flops_peak;
+    meter->device = device;
+    meter->numbers.flops_peak = device ? device->flops_peak : 0;
 }
 
 /* Numbers that the agent does not take in time are left out: the next ones replace them. */
@@ -134,6 +135,8 @@ void meter_add_push(struct meter *meter, uint64_t staleness, double weight) {
 static void report(struct meter *meter, struct lg_client *client, uint64_t now) {
     struct trainer_numbers *numbers = &meter->numbers;
     take_rates(meter);
+    if (meter->device)
+        numbers->memory_used_bytes = meter->device->ops->memory_used(meter->device);
     if (now - meter->point_ns >= SECOND_NS) {
         take_point(meter);
         meter->point_ns = now;

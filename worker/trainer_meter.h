@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "client/lagoon.h"
+#include "gpu/device.h"
 #include "worker/trainer_numbers.h"
 
 enum { METER_POINTS = 6 }; /* a second apart: the rate is over about five */
@@ -19,6 +20,7 @@ struct meter {
     uint64_t predictions;
     bool tokens;                 /* predictions are tokens */
     double flops_per_prediction; /* 0: unknown */
+    struct device *device;       /* whose memory is told; NULL: none is */
     uint64_t busy_ns;            /* spent in train leases; waiting for one does not count against the speed */
     struct meter_point points[METER_POINTS];
     size_t point_count;
@@ -36,8 +38,8 @@ uint64_t meter_clock_ns(void);
 uint64_t meter_cpu_ns(void);
 void meter_init(struct meter *meter, int fd);
 /* What there is to be told about predictions: whether they are tokens, what the model computes for one (0: unknown) and
- * what the device could (FLOP/s, 0: unknown). */
-void meter_describe(struct meter *meter, bool tokens, double flops_per_prediction, double flops_peak);
+ * on which device (NULL: unknown); it knows what it could do at best and how much memory is in use. */
+void meter_describe(struct meter *meter, bool tokens, double flops_per_prediction, struct device *device);
 /* Tells the agent at once; `state` is one word. */
 void meter_set_state(struct meter *meter, const char *state);
 /* A step over `samples` samples, `predictions` of which `correct` were right, took `busy_ns` in all. */

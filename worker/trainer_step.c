@@ -80,12 +80,12 @@ static enum lg_status start_pull(struct trainer *trainer, struct lg_error *error
 
 static enum lg_status finish_pull(struct trainer *trainer, struct lg_error *error) {
     const struct trainer_pull *pull = &trainer->buffers.pull;
-    uint64_t start_ns = meter_clock_ns(), copied_ns = pull->copied_ns, copied_bytes = pull->copied_bytes;
+    uint64_t start_ns = meter_clock_ns(), copied_ns = pull->copied_ns;
     enum lg_status status = trainer_buffers_pull_wait(&trainer->buffers, trainer->client, error);
     trainer->ahead = status == LG_OK ? AHEAD_THERE : AHEAD_NOTHING;
     copied_ns = pull->copied_ns - copied_ns;
     trainer->meter.numbers.compute_ns += copied_ns;
-    meter_add_copies(&trainer->meter, copied_ns, pull->copied_bytes - copied_bytes);
+    meter_add_copies(&trainer->meter, copied_ns, 0);
     meter_add_wait(&trainer->meter, meter_clock_ns() - start_ns - copied_ns);
     return status;
 }
@@ -199,6 +199,13 @@ static enum lg_status read_batch_and_parameters(struct trainer *trainer, uint64_
     return status;
 }
 
+static enum lg_status count_copies(struct trainer *trainer, struct lg_error *error) {
+    uint64_t ns, bytes;
+    enum lg_status status = trainer_buffers_take_copies(&trainer->buffers, &ns, &bytes, error);
+    meter_add_copies(&trainer->meter, ns, bytes);
+    return status;
+}
+
 static enum lg_status train_step(struct trainer *trainer, const struct lg_lease *lease, struct sample_range range,
                                  struct lg_error *error) {
     struct model_result result = {0};
@@ -217,6 +224,8 @@ static enum lg_status train_step(struct trainer *trainer, const struct lg_lease 
         status = trainer_push_backward(trainer, lease, range, error);
     if (status == LG_OK && trainer->ahead == AHEAD_NOTHING && trainer->ranges.count > 0)
         status = start_pull(trainer, error); /* connections keep their order: it brings what the push did */
+    if (status == LG_OK)
+        status = count_copies(trainer, error);
     meter_add_step(&trainer->meter, range.end - range.first, result.predictions, result.loss_sum, result.correct,
                    meter_clock_ns() - start_ns);
     meter_tick(&trainer->meter, trainer->client);

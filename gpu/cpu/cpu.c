@@ -6,6 +6,8 @@
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
 
 static unsigned cores_allowed(void) {
     cpu_set_t set;
@@ -61,6 +63,17 @@ static void cpu_free(struct device *device, void *memory) {
     free(memory);
 }
 
+static uint64_t cpu_memory_used(struct device *device) {
+    unsigned long long all, resident = 0;
+    FILE *file = fopen("/proc/self/statm", "re");
+    (void)device;
+    if (file && fscanf(file, "%llu %llu", &all, &resident) != 2)
+        resident = 0;
+    if (file)
+        fclose(file);
+    return resident * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
 static void cpu_transfer(struct device_stream *s, size_t bytes, const void *from, void *to) {
     (void)s;
     if (bytes)
@@ -103,17 +116,34 @@ static enum lg_status cpu_synchronize(struct device_stream *s, struct lg_error *
 }
 
 static struct device_event *cpu_event_open(struct device *device) {
-    struct device_event *event = calloc(1, sizeof *event);
-    if (event)
-        event->device = device;
-    return event;
+    struct cpu_event *event = calloc(1, sizeof *event);
+    if (!event)
+        return NULL;
+    event->base.device = device;
+    return &event->base;
 }
 
 static void cpu_event_close(struct device_event *event) {
     free(event);
 }
 
-static void cpu_event_mark(struct device_stream *s, struct device_event *event) {
+static void cpu_event_record(struct device_stream *s, struct device_event *base) {
+    struct cpu_event *event = (struct cpu_event *)base;
+    struct timespec now;
+    (void)s;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    event->recorded_ns = (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+static enum lg_status cpu_event_elapsed(struct device_event *from, struct device_event *to, uint64_t *ns,
+                                        struct lg_error *error) {
+    uint64_t begin = ((struct cpu_event *)from)->recorded_ns, end = ((struct cpu_event *)to)->recorded_ns;
+    (void)error;
+    *ns = end > begin ? end - begin : 0;
+    return LG_OK;
+}
+
+static void cpu_event_wait(struct device_stream *s, struct device_event *event) {
     (void)s;
     (void)event;
 }
@@ -127,6 +157,7 @@ const struct device_ops cpu_ops = {
     .close = cpu_close,
     .alloc = cpu_alloc,
     .free = cpu_free,
+    .memory_used = cpu_memory_used,
     .upload = cpu_transfer,
     .download = cpu_transfer,
     .copy = cpu_transfer,
@@ -137,9 +168,11 @@ const struct device_ops cpu_ops = {
     .synchronize = cpu_synchronize,
     .event_open = cpu_event_open,
     .event_close = cpu_event_close,
-    .event_record = cpu_event_mark,
-    .event_wait = cpu_event_mark,
+    .event_record = cpu_event_record,
+    .event_wait = cpu_event_wait,
     .event_synchronize = cpu_event_synchronize,
+    .event_open_timed = cpu_event_open,
+    .event_elapsed = cpu_event_elapsed,
     .gemm = cpu_gemm,
     .gemm_gradient = cpu_gemm_gradient,
     .zero = cpu_zero,

@@ -23,6 +23,11 @@ struct cpu_device {
     _Atomic bool out_of_memory;  /* an op could not get its scratch since the last synchronize */
 };
 
+struct cpu_event {
+    struct device_event base;
+    uint64_t recorded_ns; /* clock */
+};
+
 /* Opens the backend; part of device_open. */
 enum lg_status cpu_device_open(unsigned threads, struct device **out, struct lg_error *error);
 extern const struct device_ops cpu_ops;

@@ -6,7 +6,7 @@
 #include "gpu/device.h"
 
 /* Raised with every change of struct device, struct device_ops or of an op's meaning. */
-enum { CUDA_BACKEND_ABI = 3 };
+enum { CUDA_BACKEND_ABI = 4 };
 
 struct cuda_backend {
     uint64_t abi, ops_bytes; /* CUDA_BACKEND_ABI, sizeof(struct device_ops) */

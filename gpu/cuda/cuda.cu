@@ -51,7 +51,13 @@ static enum lg_status failure_take(struct cuda_device *device, struct lg_error *
 /* ---- memory */
 
 static void cuda_close(struct device *base) {
-    free(base);
+    struct cuda_device *device = (struct cuda_device *)(void *)base;
+    while (device->blocks) { /* what was not freed is the caller's to answer for; its notes are ours */
+        struct cuda_block *block = device->blocks;
+        device->blocks = block->next;
+        free(block);
+    }
+    free(device);
 }
 
 static struct cuda_device *enter_device(struct device *base) {
@@ -74,15 +80,43 @@ static void *memory_alloc(size_t bytes) {
     return NULL;
 }
 
+/* Notes how much it is, for cuda_memory_used. */
 static void *cuda_alloc(struct device *base, size_t bytes) {
-    enter_device(base);
-    return memory_alloc(bytes);
+    struct cuda_device *device = enter_device(base);
+    struct cuda_block *block = (struct cuda_block *)calloc(1, sizeof *block);
+    void *memory = block ? memory_alloc(bytes) : NULL;
+    if (!memory) {
+        free(block);
+        return NULL;
+    }
+    *block = (struct cuda_block){device->blocks, memory, bytes};
+    device->blocks = block;
+    device->allocated_bytes += bytes;
+    return memory;
+}
+
+static void forget(struct cuda_device *device, const void *memory) {
+    for (struct cuda_block **at = &device->blocks; *at; at = &(*at)->next) {
+        struct cuda_block *block = *at;
+        if (block->memory != memory)
+            continue;
+        device->allocated_bytes -= block->bytes;
+        *at = block->next;
+        free(block);
+        return;
+    }
 }
 
 static void cuda_free(struct device *base, void *memory) {
     struct cuda_device *device = enter_device(base);
-    if (memory)
-        cuda_check(device, "cudaFree", cudaFree(memory));
+    if (!memory)
+        return;
+    forget(device, memory);
+    cuda_check(device, "cudaFree", cudaFree(memory));
+}
+
+static uint64_t cuda_memory_used(struct device *base) {
+    return ((struct cuda_device *)(void *)base)->allocated_bytes;
 }
 
 static void transfer(struct device_stream *base, size_t bytes, const void *from, void *to, cudaMemcpyKind kind) {
@@ -127,8 +161,10 @@ void *cuda_scratch(struct cuda_stream *s, enum cuda_room_of which, const char *w
     cuda_check(cuda_device_of(s), what, cudaStreamSynchronize(s->stream));
     if (room->memory)
         cuda_check(cuda_device_of(s), what, cudaFree(room->memory));
+    cuda_device_of(s)->allocated_bytes -= room->bytes;
     room->memory = memory_alloc(bytes);
     room->bytes = room->memory ? bytes : 0;
+    cuda_device_of(s)->allocated_bytes += room->bytes;
     if (!room->memory)
         cuda_fail(cuda_device_of(s), LG_NO_MEMORY, what, "no memory for intermediate results");
     return room->memory;
@@ -145,8 +181,10 @@ static void cuda_stream_close(struct device_stream *base) {
     if (s->blas)
         cublasDestroy(s->blas);
     for (int i = 0; i < CUDA_ROOMS; i++)
-        if (s->rooms[i].memory)
+        if (s->rooms[i].memory) {
+            device->allocated_bytes -= s->rooms[i].bytes;
             cuda_check(device, "closing a stream", cudaFree(s->rooms[i].memory));
+        }
     cuda_check(device, "closing a stream", cudaStreamDestroy(s->stream));
     free(s);
 }
@@ -170,17 +208,25 @@ static enum lg_status cuda_synchronize(struct device_stream *base, struct lg_err
     return failure_take(cuda_device_of(s), error);
 }
 
-static struct device_event *cuda_event_open(struct device *base) {
+static struct device_event *open_event(struct device *base, unsigned flags) {
     enter_device(base);
     struct cuda_event *event = (struct cuda_event *)calloc(1, sizeof *event);
     if (!event)
         return NULL;
     event->base.device = base;
-    if (cudaEventCreateWithFlags(&event->event, cudaEventDisableTiming) == cudaSuccess)
+    if (cudaEventCreateWithFlags(&event->event, flags) == cudaSuccess)
         return &event->base;
     cudaGetLastError();
     free(event);
     return NULL;
+}
+
+static struct device_event *cuda_event_open(struct device *base) {
+    return open_event(base, cudaEventDisableTiming);
+}
+
+static struct device_event *cuda_event_open_timed(struct device *base) {
+    return open_event(base, cudaEventDefault);
 }
 
 static void cuda_event_close(struct device_event *base) {
@@ -209,11 +255,23 @@ static enum lg_status cuda_event_synchronize(struct device_event *base, struct l
     return failure_take(device, error);
 }
 
+static enum lg_status cuda_event_elapsed(struct device_event *from, struct device_event *to, uint64_t *ns,
+                                         struct lg_error *error) {
+    struct cuda_device *device = enter_device(from->device);
+    float ms = 0;
+    cuda_check(device, "reading the time of an event",
+               cudaEventElapsedTime(&ms, ((struct cuda_event *)(void *)from)->event,
+                                    ((struct cuda_event *)(void *)to)->event));
+    *ns = ms > 0 ? (uint64_t)(1e6 * (double)ms) : 0;
+    return failure_take(device, error);
+}
+
 static const struct device_ops cuda_ops = {
     .kind = "cuda",
     .close = cuda_close,
     .alloc = cuda_alloc,
     .free = cuda_free,
+    .memory_used = cuda_memory_used,
     .upload = cuda_upload,
     .download = cuda_download,
     .copy = cuda_copy,
@@ -227,6 +285,8 @@ static const struct device_ops cuda_ops = {
     .event_record = cuda_event_record,
     .event_wait = cuda_event_wait,
     .event_synchronize = cuda_event_synchronize,
+    .event_open_timed = cuda_event_open_timed,
+    .event_elapsed = cuda_event_elapsed,
     .gemm = cuda_gemm,
     .gemm_gradient = cuda_gemm_gradient,
     .zero = cuda_zero,

@@ -47,14 +47,23 @@ struct cuda_room {
     size_t bytes;
 };
 
+/* Memory that was allocated through a device. */
+struct cuda_block {
+    struct cuda_block *next;
+    void *memory;
+    size_t bytes;
+};
+
 struct cuda_device {
     struct device base;
     int number;
     enum cuda_math math;
     unsigned multiprocessors;
-    size_t shared_bytes_max; /* of one block */
-    bool register_read_only; /* read-only host memory can be registered */
-    enum lg_status failure;  /* the first since the last synchronize */
+    size_t shared_bytes_max;   /* of one block */
+    bool register_read_only;   /* read-only host memory can be registered */
+    struct cuda_block *blocks; /* few: models carve theirs themselves */
+    uint64_t allocated_bytes;  /* scratch included */
+    enum lg_status failure;    /* the first since the last synchronize */
     char failure_text[256];
 };
 

@@ -863,6 +863,51 @@ START_TEST(events_order_streams) {
 }
 END_TEST
 
+START_TEST(events_tell_the_time) {
+    open_device(_i);
+    uint64_t ns = 1;
+    struct device_stream *other = ops->stream_open(device);
+    struct device_event *from = ops->event_open_timed(device), *to = ops->event_open_timed(device);
+    struct array a = array_new(1 << 20), b = array_new(1 << 20);
+    ck_assert(other && from && to);
+    ops->event_record(stream, from);
+    for (int i = 0; i < 20; i++)
+        ops->copy(stream, a.n * sizeof(float), a.device, b.device);
+    ops->event_record(stream, to);
+    ck_assert_int_eq(ops->event_synchronize(to, NULL), LG_OK);
+    ck_assert_int_eq(ops->event_elapsed(from, to, &ns, NULL), LG_OK);
+    ck_assert_uint_gt(ns, 20 * 1000); /* 160 MB in and out in 20 us would be 8 TB/s */
+    ck_assert_uint_lt(ns, UINT64_C(60000000000));
+    ck_assert_int_eq(ops->event_elapsed(to, from, &ns, NULL), LG_OK);
+    ck_assert_uint_eq(ns, 0);
+    ops->event_wait(other, to); /* across streams */
+    ops->event_record(other, from);
+    ck_assert_int_eq(ops->event_synchronize(from, NULL), LG_OK);
+    ck_assert_int_eq(ops->event_elapsed(to, from, &ns, NULL), LG_OK);
+    ck_assert_uint_lt(ns, UINT64_C(60000000000));
+    ops->event_close(from);
+    ops->event_close(to);
+    ops->stream_close(other);
+    array_free(&a), array_free(&b);
+    close_device();
+}
+END_TEST
+
+START_TEST(memory_in_use_is_known) {
+    enum { BYTES = 64 << 20 };
+    open_device(_i);
+    uint64_t before = ops->memory_used(device);
+    unsigned char *memory = ops->alloc(device, BYTES);
+    ck_assert_ptr_nonnull(memory);
+    ops->zero(stream, BYTES, memory); /* the kernel counts pages that were touched */
+    ck_assert_int_eq(ops->synchronize(stream, NULL), LG_OK);
+    ck_assert_uint_ge(ops->memory_used(device), before + BYTES * 9 / 10);
+    ops->free(device, memory);
+    ck_assert_uint_le(ops->memory_used(device), before + BYTES / 2);
+    close_device();
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("device ops");
     TCase *tests = tcase_create("every device");
@@ -887,6 +932,8 @@ int main(void) {
         tcase_add_loop_test(tests, sparse, d, d + 1);
         tcase_add_loop_test(tests, adamw_is_the_updaters, d, d + 1);
         tcase_add_loop_test(tests, events_order_streams, d, d + 1);
+        tcase_add_loop_test(tests, events_tell_the_time, d, d + 1);
+        tcase_add_loop_test(tests, memory_in_use_is_known, d, d + 1);
     }
     for (int r = 0; r < ROUNDING; r++)
         if (test_device_is_there(&rounding[r]))

@@ -147,6 +147,15 @@ static enum lg_status apart_event_synchronize(struct device_event *e, struct lg_
     return LG_OK;
 }
 
+static enum lg_status apart_event_elapsed(struct device_event *from, struct device_event *to, uint64_t *ns,
+                                          struct lg_error *error) {
+    ck_assert_ptr_nonnull(((struct apart_event *)from)->stream);
+    ck_assert_ptr_nonnull(((struct apart_event *)to)->stream);
+    (void)error;
+    *ns = TEST_APART_ELAPSED_NS;
+    return LG_OK;
+}
+
 /* What the other stream computes is computed at once: so what it waits for is made at once too. */
 static void apart_event_wait(struct device_stream *s, struct device_event *event) {
     (void)s;
@@ -194,6 +203,8 @@ struct device *test_apart_open(struct test_apart *with) {
     apart_ops.event_record = apart_event_record;
     apart_ops.event_wait = apart_event_wait;
     apart_ops.event_synchronize = apart_event_synchronize;
+    apart_ops.event_open_timed = apart_event_open;
+    apart_ops.event_elapsed = apart_event_elapsed;
     apart_ops.host_register = apart_register;
     apart_ops.host_unregister = apart_unregister;
     device->ops = &apart_ops;

@@ -16,6 +16,8 @@ struct test_device {
  * the forks of Check. An error that is more than an absence is no reason to skip: then it is true. */
 bool test_device_is_there(const struct test_device *one);
 
+enum { TEST_APART_ELAPSED_NS = 1000 /* from any event to any other */ };
+
 /* Plays a device with memory of its own, on the CPU and one at a time. The host may not look at its memory. Copies on
  * streams that are opened after `apart_lazy` are made when somebody waits for them and not before, so that what is used
  * or changed too early shows; other ops compute at once. */

@@ -168,6 +168,7 @@ START_TEST(gradients_come_to_the_host_in_order) {
     open_buffers(true, 1, 1);
     ck_assert_ptr_eq(buffers.gradients, lent[0]);
     size_t first, count;
+    uint64_t ns, bytes;
     for (int round = 1; round <= 2; round++) { /* weight [3][4], then bias [3] */
         for (uint64_t i = 0; i < model->elements; i++)
             model->gradients[i] = (float)(100 * round + (int)i);
@@ -183,6 +184,10 @@ START_TEST(gradients_come_to_the_host_in_order) {
         }
         ck_assert_int_eq(trainer_buffers_arrive(&buffers, &first, &count, NULL), LG_OK);
         ck_assert_uint_eq(count, 0);
+        ck_assert_int_eq(trainer_buffers_take_copies(&buffers, &ns, &bytes, NULL), LG_OK);
+        ck_assert_uint_eq(bytes, 15 * sizeof(float));
+        ck_assert_int_eq(trainer_buffers_take_copies(&buffers, &ns, &bytes, NULL), LG_OK);
+        ck_assert(ns == 0 && bytes == 0);
     }
     trainer_buffers_leave(&buffers);
     close_buffers();

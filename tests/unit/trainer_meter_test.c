@@ -57,7 +57,10 @@ START_TEST(averages_begin_with_the_first_step_and_follow) {
 END_TEST
 
 START_TEST(times_have_parts_and_language_models_tokens) {
-    meter_describe(&meter, true, 6e6, 1e12);
+    struct device *device;
+    ck_assert_int_eq(device_open("cpu", 1, &device, NULL), LG_OK);
+    device->flops_peak = 1e12;
+    meter_describe(&meter, true, 6e6, device);
     for (int i = 0; i < 10; i++) {
         meter_add_read(&meter, 10);
         meter.numbers.compute_ns += 100; /* in which copies took 20 */
@@ -77,7 +80,9 @@ START_TEST(times_have_parts_and_language_models_tokens) {
     ck_assert_double_eq_tol(last.flops_per_second, 4.8e10, 1e7);
     ck_assert_double_eq_tol(last.flops_peak, 1e12, 1);
     ck_assert_ptr_nonnull(strstr(told(), " tokens_rate=8000 "));
-    meter_describe(&meter, false, 0, 0); /* predictions are samples, of unknown cost */
+    ck_assert_uint_gt(last.memory_used_bytes, 1 << 20);
+    device_close(device);
+    meter_describe(&meter, false, 0, NULL); /* predictions are samples, of unknown cost */
     meter_flush(&meter, (struct lg_client *)&meter);
     ck_assert_double_eq(last.tokens_per_second, 0);
     ck_assert_double_eq(last.flops_per_second, 0);
