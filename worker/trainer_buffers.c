@@ -210,8 +210,6 @@ enum lg_status trainer_buffers_arrive(struct trainer_buffers *buffers, size_t *f
         buffers->bucket_next = buffers->bucket_count = 0;
         return LG_OK;
     }
-    if (buffers->bucket_next == 0) /* all of the backward pass is queued */
-        trainer_copies_end_of_step(&buffers->copies, buffers->model->stream, buffers->stream);
     const struct trainer_bucket *bucket = &buffers->buckets[buffers->bucket_next++];
     enum lg_status status = buffers->model->device->ops->event_synchronize(bucket->event, error);
     if (status == LG_OK) {

@@ -204,6 +204,7 @@ static void encode(struct trainer_encoder *encoder, struct encoder_push *push, u
                 push->values, encoder->residual, push->device.bytes, push->device.lengths + first);
     ops->download(encoder->stream, count * sizeof(uint32_t), push->device.lengths + first, push->host.lengths + first);
     ops->download(encoder->stream, to - from, push->device.bytes + from, push->host.bytes + from);
+    encoder->copied_bytes += to - from + count * sizeof(uint32_t);
 }
 
 static void copy_plain(struct trainer_encoder *encoder, const struct encoder_push *push, uint32_t first, uint32_t end,
@@ -212,6 +213,7 @@ static void copy_plain(struct trainer_encoder *encoder, const struct encoder_pus
     const uint64_t from = blocks[first].offset, to = blocks[end - 1].offset + blocks[end - 1].elements;
     encoder->model->device->ops->download(encoder->stream, (to - from) * sizeof *plain, push->values + from,
                                           plain + from);
+    encoder->copied_bytes += (to - from) * sizeof *plain;
 }
 
 enum lg_status trainer_encoder_fetch(struct trainer_encoder *encoder, size_t first, size_t count, float *plain,

@@ -40,7 +40,8 @@ struct trainer_encoder {
     size_t count, turn, oldest;     /* pushes: how many, the next one's place, that of the next to settle */
     struct trainer_bucket *buckets; /* on their way: [bucket_next, bucket_count) */
     size_t bucket_count, bucket_next;
-    bool some_plain; /* tensors that the codec is not for */
+    uint64_t copied_bytes; /* to the host, so far; whoever counts them sets it to 0 */
+    bool some_plain;       /* tensors that the codec is not for */
 };
 
 /* Whether the trainer of this client is to encode on the model's device. */

@@ -116,6 +116,9 @@ static enum lg_status arrive(struct trainer *trainer, size_t *first, size_t *cou
 static enum lg_status await_gradients(struct trainer *trainer, struct lg_error *error) {
     size_t first, count = trainer->buffers.stream ? 1 : 0;
     enum lg_status status = LG_OK;
+    if (count > 0)
+        trainer_copies_end_of_step(&trainer->buffers.copies, trainer->model->stream,
+                                   trainer->encoder.model ? trainer->encoder.stream : trainer->buffers.stream);
     while (status == LG_OK && count > 0) {
         status = trainer_buffers_pull_go_on(&trainer->buffers, trainer->client, error);
         if (status != LG_OK)

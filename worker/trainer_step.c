@@ -202,7 +202,8 @@ static enum lg_status read_batch_and_parameters(struct trainer *trainer, uint64_
 static enum lg_status count_copies(struct trainer *trainer, struct lg_error *error) {
     uint64_t ns, bytes;
     enum lg_status status = trainer_buffers_take_copies(&trainer->buffers, &ns, &bytes, error);
-    meter_add_copies(&trainer->meter, ns, bytes);
+    meter_add_copies(&trainer->meter, ns, bytes + trainer->encoder.copied_bytes);
+    trainer->encoder.copied_bytes = 0;
     return status;
 }
 

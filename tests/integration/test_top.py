@@ -15,6 +15,7 @@ import unittest
 
 from cluster import BIN, EMULATED, ROOT, SLOW, Cluster, wait_until
 
+TOKENS = {"dataset.context": 16, "dataset.vocabulary": 64}
 LAGOON = os.path.join(BIN, "lagoon")
 ENTER, LEAVE = b"\x1b[?1049h", b"\x1b[?25h\x1b[?1049l"
 
@@ -128,9 +129,36 @@ class Top(unittest.TestCase):
             text = wait_until(look, 20, "devices have numbers")
             self.assertRegex(text, r"(?m)^gpus +cuda:0 +2 GiB +80 GiB +17% +57 C +17 W +fake card 11$")
             self.assertRegex(text, r"(?m)^gpus +cuda:1 +1 GiB +80 GiB +16% +56 C +16 W +fake card 10$")
+            for codec in ("f32", "int8"):
+                job = cluster.submit(**{"model.kind": "mlp", "dataset.kind": "mixture", "train.epochs": 100000,
+                                        "push.codec": codec, "workers": 2, "train.batch": 16})
+                rows = cluster.wait_for(job, lambda d: [row for row in d["trainers"] if row.get("copy_bytes")], 30,
+                                        "a GPU has copied")["trainers"]
+                row = next(row for row in rows if row.get("copy_bytes"))
+                self.assertGreater(row["memory_used_bytes"], 0)
+                self.assertLessEqual(row["copy_seconds"], row["compute_seconds"])
+                self.assertIn("emulated GPU", row["device"])
+                cluster.lagoon("cancel", job)
             metrics = cluster.http("gpus", "/metrics")
+            self.assertRegex(metrics, r'lagoon_worker_copy_bytes_total\{job="[^"]*",trainer="\d+"\} [1-9]')
             self.assertIn('lagoon_device_memory_used_bytes{device="cuda:0"} 2147483648', metrics)
             self.assertIn('lagoon_device_power_watts{device="cuda:1"} 16', metrics)
+
+    def test_language_model(self):
+        with Cluster(workers=1) as cluster:
+            job = cluster.submit(**{"name": "words", "model.kind": "gpt", "model.layers": 1, "model.width": 32,
+                                    "model.heads": 2, "dataset.kind": "drawn-tokens", "train.batch": 4,
+                                    "train.epochs": 100000, **TOKENS})
+            document = cluster.wait_for(job, lambda d: d["tokens_per_second"] and d["samples_per_second"], 30,
+                                        "tokens are counted")
+            ratio = document["tokens_per_second"] / document["samples_per_second"]
+            self.assertAlmostEqual(ratio, 16, delta=2)
+            weights = 12 * 32 * 32 + 32 * 64
+            per_token = document["flops_per_second"] / document["tokens_per_second"]
+            self.assertAlmostEqual(per_token, 6 * weights + 12 * 32 * 16, delta=10)
+            self.assertIsNone(document["flops_peak"], "nobody knows what this CPU can do")
+            self.assertRegex(cluster.lagoon("job", job).stdout, r"(?m)^  tokens       [\d.]+k? tokens/s, [\d.]+[MG] model FLOP/s$")
+            self.assertRegex(cluster.lagoon("top").stdout, r"words +running .* [\d.]+k? tok ")
 
     def test_terminal(self):
         with Cluster(workers=1) as cluster:
