@@ -95,12 +95,13 @@ START_TEST(trainers_get_devices_of_their_own) {
     world->agents[0].devices[0] = "cuda:0/bf16";
     world->agents[0].devices[1] = "cuda:1";
     world->agents[0].device_count = 2;
+    world->step_time_ms = 1000; /* so that nothing comes to its end meanwhile */
     world_advance(world, 200);
-    world_submit(world, "name=a;train.batch=16;train.epochs=200;workers=1");
+    world_submit(world, "name=a;train.batch=16;train.epochs=6;workers=1");
     world_until(world, "a", "running", 5000);
     world_advance(world, 1000); /* the first has joined long before the second starts */
     ck_assert_str_eq(world_trainer_at(world, 0)->device, "cuda:0/bf16");
-    world_submit(world, "name=b;train.batch=16;train.epochs=200;workers=1");
+    world_submit(world, "name=b;train.batch=16;train.epochs=6;workers=1");
     world_until(world, "b", "running", 5000);
     ck_assert_uint_eq(world_trainer_count(world), 2);
     ck_assert_uint_eq(trainers_on(world, "cuda:1"), 1);
@@ -124,8 +125,9 @@ START_TEST(devices_are_shared_where_there_are_too_few) {
     world->agents[0].devices[0] = "cuda:0";
     world->agents[0].devices[1] = "cuda:1";
     world->agents[0].device_count = 2;
+    world->step_time_ms = 1000; /* so that nothing comes to its end meanwhile */
     world_advance(world, 200);
-    world_submit(world, "name=a;train.batch=16;train.epochs=200");
+    world_submit(world, "name=a;train.batch=16;train.epochs=6");
     world_until(world, "a", "running", 5000);
     world_advance(world, 1000);
     ck_assert_uint_eq(world_trainer_count(world), 4);
