@@ -13,15 +13,17 @@ enum { QUADS = 4, QUAD_STEP = 4 * CUDA_WARP };
 static_assert((int)QUADS * (int)QUAD_STEP == (int)INT8_BLOCK, "a warp takes a block");
 const unsigned threads = codec_slice_elements / INT8_BLOCK * CUDA_WARP;
 
-/* Elements [at, at + 4) of n; what is beyond the end is 0. */
-CUDA_INLINE pack<4> quad_load(const float *x, unsigned at, unsigned n) {
-    pack<4> quad = {};
-    if (at + 4 <= n && (uintptr_t)(x + at) % sizeof quad == 0)
-        return pack_load<4>(x + at);
-    for (unsigned i = 0; i < 4; i++)
-        if (at + i < n)
-            quad.v[i] = x[at + i];
-    return quad;
+/* The lane's quads of n elements; what is beyond the end is 0. */
+CUDA_INLINE void quads_load(const float *x, unsigned n, pack<4> *quads) {
+    const unsigned lane = threadIdx.x % CUDA_WARP;
+    const bool whole = n == INT8_BLOCK && (uintptr_t)x % sizeof *quads == 0; /* the same for all lanes */
+#pragma unroll
+    for (unsigned q = 0; whole && q < QUADS; q++)
+        quads[q] = pack_load<4>(x + q * QUAD_STEP + 4 * lane);
+#pragma unroll
+    for (unsigned q = 0; !whole && q < QUADS; q++)
+        for (unsigned i = 0, at = q * QUAD_STEP + 4 * lane; i < 4; i++, at++)
+            quads[q].v[i] = at < n ? x[at] : 0;
 }
 
 /* Bytes of four elements, 0 beyond the end. */
@@ -40,9 +42,9 @@ CUDA_INLINE void block_encode(const float *x, unsigned n, unsigned block, uint64
     const unsigned lane = threadIdx.x % CUDA_WARP;
     pack<4> quads[QUADS];
     uint32_t most = 0;
+    quads_load(x, n, quads);
 #pragma unroll
     for (unsigned q = 0; q < QUADS; q++) {
-        quads[q] = quad_load(x, q * QUAD_STEP + 4 * lane, n);
         for (unsigned i = 0; i < 4; i++) {
             const uint32_t magnitude = kernel_magnitude(quads[q].v[i]);
             most = magnitude > most ? magnitude : most;

@@ -20,7 +20,8 @@ enum {
     BINS = 2 * THREADS,
     DIGITS = 3,
     TOP_SHIFT = 20, /* of the first digit */
-    DIGIT_BITS = 10
+    DIGIT_BITS = 10,
+    BATCH = 16 /* elements that a thread waits for together */
 };
 static_assert((int)WARPS * (int)CUDA_WARP == (int)THREADS && (int)GROUPS * (int)CUDA_WARP == (int)SEGMENT, "warps");
 static_assert((int)WARPS * (int)SEGMENT == (int)CODEC_ELEMENTS_MAX, "a segment for each warp");
@@ -74,26 +75,58 @@ CUDA_INLINE void digit_find(struct topk_shared *shared, uint32_t wanted) {
     __syncthreads();
 }
 
-/* Counts digit `number` of the magnitudes that begin with `prefix`. Zeros are never sent and need no count. With the
- * first digit, values + residual becomes the residual. */
-CUDA_INLINE void digit_count(struct topk_shared *shared, const float *values, float *residual, unsigned n,
-                             unsigned number, uint32_t prefix) {
+/* Counts digit `number` of a magnitude if it begins with `prefix`. Zeros are never sent and need no count. */
+CUDA_INLINE void digit_add(struct topk_shared *shared, uint32_t magnitude, unsigned number, uint32_t prefix) {
     const unsigned shift = TOP_SHIFT - number * DIGIT_BITS;
+    if (magnitude == 0)
+        return;
+    if (number == 0)
+        atomicAdd(&shared->bins[magnitude >> TOP_SHIFT], 1u);
+    else if (magnitude >> (shift + DIGIT_BITS) == prefix)
+        atomicAdd(&shared->bins[magnitude >> shift & ((1u << DIGIT_BITS) - 1)], 1u);
+}
+
+/* Counts digit `number` of elements [first, last), `last - first` a multiple of Q; with `sum`, the first time, values +
+ * residual becomes the residual. BATCH elements of a thread are on their way at once. */
+template <int Q>
+CUDA_INLINE void digit_count(struct topk_shared *shared, const float *input, float *residual, unsigned first,
+                             unsigned last, unsigned number, uint32_t prefix) {
+    const bool sum = number == 0 && residual;
+    for (unsigned base = first; base < last; base += BATCH * THREADS) {
+        pack<Q> x[BATCH / Q], kept[BATCH / Q];
+#pragma unroll
+        for (unsigned l = 0; l < BATCH / Q; l++) {
+            const unsigned at = base + (l * THREADS + threadIdx.x) * Q;
+            x[l] = kept[l] = {};
+            if (at < last)
+                x[l] = pack_load<Q>(input + at);
+            if (at < last && sum)
+                kept[l] = pack_load<Q>(residual + at);
+        }
+#pragma unroll
+        for (unsigned l = 0; l < BATCH / Q; l++) {
+            const unsigned at = base + (l * THREADS + threadIdx.x) * Q;
+            for (int i = 0; i < Q; i++) {
+                x[l].v[i] = sum ? codec_input(x[l].v[i], kept[l].v[i]) : x[l].v[i];
+                digit_add(shared, kernel_magnitude(x[l].v[i]), number, prefix);
+            }
+            if (at < last && sum)
+                pack_store<Q>(residual + at, x[l]);
+        }
+    }
+}
+
+/* Digit `number` of all, in packs where they may be read so. */
+CUDA_INLINE void digit_count_all(struct topk_shared *shared, const float *values, float *residual, unsigned n,
+                                 unsigned number, uint32_t prefix) {
+    const float *input = number > 0 && residual ? residual : values;
+    const bool packs = (((uintptr_t)values | (uintptr_t)residual) & 15) == 0;
+    const unsigned whole = packs ? n / 4 * 4 : 0;
     for (unsigned i = threadIdx.x; i < BINS; i += THREADS)
         shared->bins[i] = 0;
     __syncthreads();
-    for (unsigned i = threadIdx.x; i < n; i += THREADS) {
-        float x = number > 0 && residual ? residual[i] : values[i];
-        if (number == 0 && residual)
-            residual[i] = x = codec_input(x, residual[i]);
-        const uint32_t magnitude = kernel_magnitude(x);
-        if (magnitude == 0)
-            continue;
-        if (number == 0)
-            atomicAdd(&shared->bins[magnitude >> TOP_SHIFT], 1u);
-        else if (magnitude >> (shift + DIGIT_BITS) == prefix)
-            atomicAdd(&shared->bins[magnitude >> shift & ((1u << DIGIT_BITS) - 1)], 1u);
-    }
+    digit_count<4>(shared, input, residual, 0, whole, number, prefix);
+    digit_count<1>(shared, input, residual, whole, n, number, prefix);
     __syncthreads();
 }
 
@@ -103,7 +136,7 @@ CUDA_INLINE uint32_t threshold(struct topk_shared *shared, const float *values, 
     uint32_t prefix = 0;
     *equal = quota;
     for (unsigned digit = 0; digit < DIGITS; digit++) {
-        digit_count(shared, values, residual, n, digit, prefix);
+        digit_count_all(shared, values, residual, n, digit, prefix);
         digit_find(shared, *equal);
         if (!shared->enough) { /* fewer than the quota are not zero: with the first digit, or never */
             *equal = n;
@@ -120,17 +153,24 @@ CUDA_INLINE void segment_look(struct topk_shared *shared, const float *input, un
                               uint32_t quota_equal, uint32_t *equal_left) {
     const unsigned warp = threadIdx.x / CUDA_WARP, lane = threadIdx.x % CUDA_WARP;
     uint32_t above = 0, equal = 0;
-    for (unsigned group = 0; group < GROUPS && warp * SEGMENT + group * CUDA_WARP < n; group++) {
-        const unsigned at = warp * SEGMENT + group * CUDA_WARP + lane;
-        const uint32_t magnitude = at < n ? kernel_magnitude(input[at]) : 0;
-        const uint32_t is_above = __ballot_sync(0xffffffffu, magnitude > least);
-        const uint32_t is_equal = __ballot_sync(0xffffffffu, magnitude == least);
-        if (lane == 0) {
-            shared->above[warp][group] = is_above;
-            shared->equal[warp][group] = is_equal;
+    for (unsigned begin = 0; begin < GROUPS && warp * SEGMENT + begin * CUDA_WARP < n; begin += BATCH) {
+        uint32_t magnitudes[BATCH];
+#pragma unroll
+        for (unsigned l = 0; l < BATCH; l++) {
+            const unsigned at = warp * SEGMENT + (begin + l) * CUDA_WARP + lane;
+            magnitudes[l] = at < n ? kernel_magnitude(input[at]) : 0;
         }
-        above += (uint32_t)__popc(is_above);
-        equal += (uint32_t)__popc(is_equal);
+#pragma unroll
+        for (unsigned l = 0; l < BATCH; l++) {
+            const uint32_t is_above = __ballot_sync(0xffffffffu, magnitudes[l] > least);
+            const uint32_t is_equal = __ballot_sync(0xffffffffu, magnitudes[l] == least);
+            if (lane == 0) {
+                shared->above[warp][begin + l] = is_above;
+                shared->equal[warp][begin + l] = is_equal;
+            }
+            above += (uint32_t)__popc(is_above);
+            equal += (uint32_t)__popc(is_equal);
+        }
     }
     if (lane == 0)
         shared->totals[warp] = equal;
