@@ -100,14 +100,21 @@ template <int W> CUDA_INLINE unsigned tile_at(unsigned row, unsigned chunk) {
 template <int W, int ROWS, int THREADS>
 CUDA_INLINE void tile_copy(unsigned time, unsigned first, const __nv_bfloat16 *from, size_t step, unsigned width,
                            __nv_bfloat16 *tile) {
-    static_assert(ROWS * W / 8 % THREADS == 0 || ROWS * W / 8 < THREADS, "threads copy equally much");
+    constexpr unsigned chunks = W / 8, pass = THREADS / chunks; /* rows at a time; x() is the same for all */
+    static_assert(ROWS % pass == 0 && pass % 8 == 0, "threads copy equally much");
+    unsigned row = threadIdx.x / chunks, chunk = threadIdx.x % chunks;
+    const __nv_bfloat16 *at = from + (first + row) * step + chunk * 8;
+    tile += tile_at<W>(row, chunk);
+    if (first + ROWS <= time && width == W) {
 #pragma unroll
-    for (unsigned i = 0; i < (ROWS * W / 8 + THREADS - 1) / THREADS; i++) {
-        unsigned at = threadIdx.x + i * THREADS, row = at / (W / 8), chunk = at % (W / 8);
-        bool inside = first + row < time && chunk * 8 < width;
-        if (at < ROWS * W / 8)
-            async_copy_16(tile + tile_at<W>(row, chunk), inside ? from + (first + row) * step + chunk * 8 : from,
-                          inside);
+        for (unsigned i = 0; i < ROWS; i += pass, at += pass * step)
+            async_copy_16(tile + i * W, at);
+    } else {
+#pragma unroll 1
+        for (unsigned i = 0; i < ROWS; i += pass, at += pass * step) {
+            bool inside = first + row + i < time && chunk * 8 < width;
+            async_copy_16_or_zeros(tile + i * W, inside ? at : from, inside);
+        }
     }
 }
 

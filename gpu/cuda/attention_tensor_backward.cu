@@ -66,11 +66,21 @@ __global__ void rows_kernel(attention_tensor a, unsigned padded, bool whole, con
         rows[item * padded + time] = {inside ? saved[item * a.time + time] * 1.44269504f : 0.0f, sum};
 }
 
-/* Scores [key][row] become probabilities, dp the gradient of q k^T without its scale. key, row: the first of this
- * lane; rows: of this lane's first two rows. */
+/* Scores [key][row] of keys beyond their row are no more. key, row: the first of this lane. */
+template <int M> CUDA_INLINE void mask(float (&scores)[M][CHUNK / 8][4], unsigned key, unsigned row) {
+#pragma unroll
+    for (int m = 0; m < M; m++)
+#pragma unroll
+        for (int n = 0; n < CHUNK / 8; n++)
+#pragma unroll
+            for (int i = 0; i < 4; i++)
+                if (key + 16 * m + i / 2 * 8 > row + 8 * n + i % 2)
+                    scores[m][n][i] = -INFINITY;
+}
+
+/* Scores become probabilities, dp the gradient of q k^T without its scale. rows: this lane's first two. */
 template <int M>
-CUDA_INLINE void score_gradients(float scale_log2, unsigned key, unsigned row, bool diagonal,
-                                 const row_of_backward *rows, float (&scores)[M][CHUNK / 8][4],
+CUDA_INLINE void score_gradients(float scale_log2, const row_of_backward *rows, float (&scores)[M][CHUNK / 8][4],
                                  float (&dp)[M][CHUNK / 8][4]) {
 #pragma unroll
     for (int n = 0; n < CHUNK / 8; n++) {
@@ -81,8 +91,6 @@ CUDA_INLINE void score_gradients(float scale_log2, unsigned key, unsigned row, b
             for (int i = 0; i < 4; i++) {
                 const row_of_backward &r = two.row[i % 2];
                 float p = exp2_fast(fmaf(scores[m][n][i], scale_log2, -r.log2_sum));
-                if (diagonal && key + 16 * m + i / 2 * 8 > row + 8 * n + i % 2)
-                    p = 0;
                 scores[m][n][i] = p;
                 dp[m][n][i] = p * (dp[m][n][i] - r.inner);
             }
@@ -162,24 +170,23 @@ __global__ void __launch_bounds__(W_ *CUDA_WARP, W <= 64 ? 2 : 1)
     float *dq = in.dq + (size_t)item * in.padded * W;
     float dk[M][W / 8][4] = {}, dv[M][W / 8][4] = {};
 
-    auto copy_rows = [&](unsigned row) {
-        unsigned stage = row / ROWS % 2, two = threadIdx.x * 2;
+    auto copy_rows = [&](unsigned row, unsigned stage) {
+        unsigned two = threadIdx.x * 2;
         __nv_bfloat16 *q = stages + stage * 2 * t::TILE;
         tile_copy<W, ROWS, t::THREADS>(a.time, row, qkv, in.qkv.step.row, in.qkv.width, q);
         tile_copy<W, ROWS, t::THREADS>(a.time, row, dout, in.dout.step.row, in.dout.width, q + t::TILE);
         if (two < ROWS)
-            async_copy_16(known + stage * ROWS + two, rows + row + two, true);
+            async_copy_16(known + stage * ROWS + two, rows + row + two);
         async_commit();
     };
     tile_copy<W, t::KEYS, t::THREADS>(a.time, first, qkv + in.qkv.part, in.qkv.step.row, in.qkv.width, k);
     tile_copy<W, t::KEYS, t::THREADS>(a.time, first, qkv + 2 * in.qkv.part, in.qkv.step.row, in.qkv.width, v);
-    copy_rows(first);
-    for (unsigned row = first; row < a.time; row += ROWS) {
+    copy_rows(first, 0);
+    for (unsigned row = first, stage = 0; row < a.time; row += ROWS, stage ^= 1) {
         async_wait<0>();
         __syncthreads(); /* this tile is there for all, and nobody reads the last one and its ds any more */
         if (row + ROWS < a.time)
-            copy_rows(row + ROWS);
-        unsigned stage = row / ROWS % 2;
+            copy_rows(row + ROWS, stage ^ 1);
         const __nv_bfloat16 *q = stages + stage * 2 * t::TILE, *d = q + t::TILE;
 #pragma unroll
         for (unsigned c = 0; c < ROWS / CHUNK; c++, q += CHUNK * W, d += CHUNK * W) {
@@ -188,8 +195,9 @@ __global__ void __launch_bounds__(W_ *CUDA_WARP, W <= 64 ? 2 : 1)
             if (key < top + CHUNK) { /* not beyond the diagonal for the whole warp */
                 product_of_rows<W>(scores, k + mine * W, place_a, q, place_b);
                 product_of_rows<W>(dp, v + mine * W, place_a, d, place_b);
-                score_gradients(a.scale_log2, key + lane / 4, top + lane % 4 * 2, key + 16 * M > top,
-                                known + stage * ROWS + c * CHUNK + lane % 4 * 2, scores, dp);
+                if (key + 16 * M - 1 > top)
+                    mask(scores, key + lane / 4, top + lane % 4 * 2);
+                score_gradients(a.scale_log2, known + stage * ROWS + c * CHUNK + lane % 4 * 2, scores, dp);
                 product_with_tile<W, M, CHUNK>(dv, scores, d, place_a);
                 product_with_tile<W, M, CHUNK>(dk, dp, q, place_a);
             }

@@ -17,10 +17,11 @@ CUDA_INLINE void mma_bf16_16x8x16(float (&sums)[4], const uint32_t (&a)[4], uint
 #ifdef CUDA_EMULATED
     emulated_mma_bf16(sums, a, b0, b1);
 #else
+    float x = sums[0], y = sums[1], z = sums[2], w = sums[3]; /* apart from results, so that zeros need no registers */
     asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
-        "{%0, %1, %2, %3};"
-        : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+        "{%10, %11, %12, %13};"
+        : "=f"(sums[0]), "=f"(sums[1]), "=f"(sums[2]), "=f"(sums[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1), "f"(x), "f"(y), "f"(z), "f"(w));
 #endif
 }
 
@@ -49,10 +50,20 @@ CUDA_INLINE void ldmatrix_x4_trans(uint32_t (&r)[4], const __nv_bfloat16 *row) {
 #endif
 }
 
-/* 16 bytes from global to shared memory, both aligned to 16, without registers and past L1; zeros instead where not
- * `inside`, and then nothing is read. They are there for this thread after a wait for their group, and for the block's
- * other threads after the barrier that follows. */
-CUDA_INLINE void async_copy_16(void *shared, const void *global, bool inside) {
+/* 16 bytes from global to shared memory, both aligned to 16, without registers and past L1. They are there for this
+ * thread after a wait for their group, and for the block's other threads after the barrier that follows. */
+CUDA_INLINE void async_copy_16(void *shared, const void *global) {
+#ifdef CUDA_EMULATED
+    emulated_async_copy(shared, global, true);
+#else
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"((unsigned)__cvta_generic_to_shared(shared)),
+                 "l"(__cvta_generic_to_global(global))
+                 : "memory");
+#endif
+}
+
+/* The same, but zeros where not `inside`; then nothing is read, though `global` must be a place in memory. */
+CUDA_INLINE void async_copy_16_or_zeros(void *shared, const void *global, bool inside) {
 #ifdef CUDA_EMULATED
     emulated_async_copy(shared, global, inside);
 #else

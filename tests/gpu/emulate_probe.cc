@@ -7,7 +7,7 @@ enum { HALVES = 16 * PROBE_K, SHARED = 2 * HALVES * 2 };
 /* A 16 x 48 or 48 x 16 matrix, 8 numbers a copy. */
 static void matrix_copy(const uint16_t *from, __nv_bfloat16 *to) {
     for (unsigned at = threadIdx.x * 8; at < HALVES; at += CUDA_WARP * 8)
-        async_copy_16(to + at, from + at, true);
+        async_copy_16(to + at, from + at);
 }
 
 void probe_product(bool backwards, bool a_trans, bool b_trans, const uint16_t *a_from, const uint16_t *b_from,
@@ -51,7 +51,7 @@ void probe_fault(enum probe_fault fault) {
         bool late = fault == PROBE_FAULT_COPY_FORGOTTEN && lane == 31;
         async_copy_16(shared + 8 * lane + (fault == PROBE_FAULT_COPY_TO_UNALIGNED) +
                           (fault == PROBE_FAULT_COPY_OUTSIDE) * 8,
-                      zeros + (fault == PROBE_FAULT_COPY_FROM_UNALIGNED) * 4, true);
+                      zeros + (fault == PROBE_FAULT_COPY_FROM_UNALIGNED) * 4);
         if (!late)
             async_commit();
         async_wait<0>();
@@ -67,10 +67,10 @@ void probe_fault(enum probe_fault fault) {
 void probe_copies(const uint32_t *words, uint32_t *seen) {
     emulated_launch(dim3(1), dim3(1), 48, false, [&]() {
         CUDA_SHARED(uint32_t, shared);
-        async_copy_16(shared, words, true);
+        async_copy_16(shared, words);
         async_commit();
-        async_copy_16(shared + 4, words + 4, true);
-        async_copy_16(shared + 8, words, false);
+        async_copy_16(shared + 4, words + 4);
+        async_copy_16_or_zeros(shared + 8, words, false);
         async_commit();
         memcpy(seen, shared, 48);
         async_wait<1>();
