@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/log.h"
+
 enum { PAGE_BYTES = 4096, ALIGNMENT = 64 };
 
 bool trainer_encoder_wanted(const struct model *model, const struct lg_client *client) {
@@ -127,6 +129,8 @@ enum lg_status trainer_encoder_init(struct trainer_encoder *encoder, struct mode
                        "no memory to encode %" PRIu64 " gradients as %s on device \"%s\": use a smaller batch or "
                        "model, or push.codec f32",
                        model->elements, encoder->how.codec->name, device->name);
+    log_info("encoding", "gradients are encoded as %s on %s, before they are copied", encoder->how.codec->name,
+             device->name);
     return encoder->residual ? residual_init(encoder, client, error) : LG_OK;
 }
 
