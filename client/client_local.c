@@ -153,8 +153,9 @@ static bool in_ring(const struct gradient_ring *ring, const void *data) {
 bool client_local_names(const struct lg_client *client, uint32_t slot, const struct wire_message *message,
                         struct wire_message *out, struct wire_range ranges[WIRE_PAYLOAD_FRAMES_MAX]) {
     const struct gradient_ring *ring = &client->ring;
-    if (message->kind != WIRE_PUSH || client->io.shards[slot].local.state != LOCAL_UP || message->push.codec != 0 ||
-        message->push.dtype != WIRE_DTYPE_F32 || message->payload_count == 0)
+    const struct codec *codec = NULL;
+    if (message->kind != WIRE_PUSH || client->io.shards[slot].local.state != LOCAL_UP || message->payload_count == 0 ||
+        codec_of_wire(message->push.dtype, message->push.codec, &codec, NULL) != LG_OK || !codec->fixed)
         return false;
     for (size_t i = 0; i < message->payload_count; i++) {
         const char *data = message->payload[i].data;

@@ -143,7 +143,9 @@ uint64_t lg_push_key(const struct lg_client *client, uint32_t unit);
  * and of the gradient no more, so 1 - weight of their difference goes back to the residual (codec_take_back). Residuals
  * follow the rate (codec_follow_rate). */
 struct lg_encoded_unit {
-    const void *data; /* there, and the client's, from when its tensor is marked ready until the push was waited for */
+    const void *data; /* there, and the client's, from when its tensor is marked ready until the push was waited for.
+                       * Shards on this host read it in place where it lies in a gradient buffer of the client's, but
+                       * for codecs that are not `fixed` */
     size_t bytes;
     float weight; /* set until lg_push_wait returns; 0: it was dropped, refused, applied before */
     float rate;   /* too: the learning rate of its shard; 0: not known */

@@ -55,6 +55,8 @@ struct codec {
     bool random;            /* rounds at random unless told otherwise: unbiased */
     bool feedback;          /* sends a part of the input only; the rest is kept in a residual and comes later */
     bool changes_only;      /* fit for gradients and differences, not for values themselves */
+    bool fixed; /* a unit takes bytes_max bytes, and decoding reads just those, whatever is in them: they may
+                 * change meanwhile, and lead nowhere */
     /* Bytes that `encode` writes at most. */
     size_t (*bytes_max)(uint32_t elements, const struct codec_options *options);
     /* The length of the unit at `data`; LG_MALFORMED with a reason unless all of it lies within `available`. */

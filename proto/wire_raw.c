@@ -136,9 +136,12 @@ static enum lg_status values_read(const struct wire_bytes *frames, size_t count,
 /* frames: unit table, then one frame of ranges in place of the payload. */
 static enum lg_status named_read(const struct wire_bytes *frames, size_t count, struct wire_arena *arena,
                                  struct wire_message *message, struct lg_error *error) {
+    const struct codec *codec = NULL;
     enum lg_status status = frame_count_check("PUSH from shared memory", count, 2, 2, error);
-    if (!status && (message->push.codec != 0 || message->push.dtype != WIRE_DTYPE_F32)) /* its bytes may change */
-        status = lg_fail(error, LG_MALFORMED, "a push from shared memory is of plain f32");
+    if (!status)
+        status = codec_of_wire(message->push.dtype, message->push.codec, &codec, error);
+    if (!status && !codec->fixed) /* its bytes may change */
+        status = lg_fail(error, LG_MALFORMED, "a push of %s is not read from shared memory", codec->name);
     if (!status)
         status = units_read(frames[0], arena, message, error);
     if (status)

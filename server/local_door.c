@@ -12,6 +12,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "common/codec.h"
 #include "common/log.h"
 
 enum { WAITING_MAX = LOCAL_DOOR_FDS - 1, WAIT_MS = 2000, BACKLOG = 64, DESCRIPTORS_MAX = 4 };
@@ -150,13 +151,18 @@ enum lg_status local_door_resolve(const struct local_door *door, struct wire_mes
                                   struct wire_bytes payload[WIRE_PAYLOAD_FRAMES_MAX], struct lg_error *error) {
     const struct wire_push *push = &message->push;
     const struct ring *ring = ring_find(door, push->job, push->session);
+    const struct codec *codec = NULL;
     if (!ring || ring->incarnation != push->incarnation)
         return lg_fail(error, LG_DENIED, "the session has handed in no memory to push from: say hello again");
-    if (push->codec != 0 || push->dtype != WIRE_DTYPE_F32)
-        return lg_fail(error, LG_UNSUPPORTED, "from shared memory only raw f32 can be pushed");
+    enum lg_status status = codec_of_wire(push->dtype, push->codec, &codec, error);
+    if (status != LG_OK)
+        return status;
+    if (!codec->fixed)
+        return lg_fail(error, LG_UNSUPPORTED, "from shared memory nothing can be pushed as %s", codec->name);
+    const size_t alignment = codec->exact ? sizeof(float) : 1;
     for (size_t i = 0; i < message->range_count; i++) {
         const struct wire_range *range = &message->ranges[i];
-        if (range->offset % sizeof(float) != 0 || range->bytes == 0 || range->bytes > WIRE_PAYLOAD_BYTES_MAX ||
+        if (range->offset % alignment != 0 || range->bytes == 0 || range->bytes > WIRE_PAYLOAD_BYTES_MAX ||
             range->offset > ring->bytes || range->bytes > ring->bytes - range->offset)
             return lg_fail(error, LG_INVALID, "%llu bytes at %llu are not within the session's memory of %zu",
                            (unsigned long long)range->bytes, (unsigned long long)range->offset, ring->bytes);

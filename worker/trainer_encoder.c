@@ -34,8 +34,9 @@ static size_t bytes_of(const struct trainer_encoder *encoder) {
     return end;
 }
 
-/* What a side takes; sets its pointers where there is a block. Arrays that the host writes come first. */
-static size_t side_layout(const struct trainer_encoder *encoder, struct encoder_side *side) {
+/* What a side takes, but for bytes that lie in `lent` (not NULL); sets its pointers where there is a block. Arrays that
+ * the host writes come first. */
+static size_t side_layout(const struct trainer_encoder *encoder, struct encoder_side *side, uint8_t *lent) {
     const size_t count = encoder->how.units->count;
     char *block = side->block;
     size_t at[5] = {0};
@@ -48,9 +49,9 @@ static size_t side_layout(const struct trainer_encoder *encoder, struct encoder_
         side->factors = (void *)(block + at[1]);
         side->shares = (void *)(block + at[2]);
         side->lengths = (void *)(block + at[3]);
-        side->bytes = (void *)(block + at[4]);
+        side->bytes = lent ? lent : (void *)(block + at[4]);
     }
-    return rounded(at[4] + bytes_of(encoder), PAGE_BYTES);
+    return rounded(at[4] + (lent ? 0 : bytes_of(encoder)), PAGE_BYTES);
 }
 
 static void units_fill(const struct trainer_encoder *encoder, struct device_unit *units) {
@@ -66,20 +67,20 @@ static void units_fill(const struct trainer_encoder *encoder, struct device_unit
 
 static bool push_init(struct trainer_encoder *encoder, struct encoder_push *push, bool own_values) {
     struct device *device = encoder->model->device;
-    const size_t bytes = side_layout(encoder, &push->host);
+    const size_t bytes = side_layout(encoder, &push->host, push->lent);
     push->values = encoder->model->gradients;
     if (own_values)
         push->values = push->own_values =
             device->ops->alloc(device, encoder->model->elements * sizeof *push->own_values);
-    push->device.block = device->ops->alloc(device, bytes);
+    push->device.block = device->ops->alloc(device, side_layout(encoder, &push->device, NULL));
     push->host.block = aligned_alloc(PAGE_BYTES, bytes);
     push->encoded = calloc(encoder->how.units->count, sizeof *push->encoded);
     if (!push->values || !push->device.block || !push->host.block || !push->encoded)
         return false;
     memset(push->host.block, 0, bytes);
     push->kept_in_place = device->ops->host_register(device, push->host.block, bytes, false);
-    (void)side_layout(encoder, &push->host);
-    (void)side_layout(encoder, &push->device);
+    (void)side_layout(encoder, &push->host, push->lent);
+    (void)side_layout(encoder, &push->device, NULL);
     units_fill(encoder, push->host.units);
     return true;
 }
@@ -104,7 +105,7 @@ static enum lg_status residual_init(struct trainer_encoder *encoder, struct lg_c
 }
 
 enum lg_status trainer_encoder_init(struct trainer_encoder *encoder, struct model *model, struct lg_client *client,
-                                    size_t pushes, struct lg_error *error) {
+                                    size_t pushes, float *const *lent, size_t lent_count, struct lg_error *error) {
     struct device *device = model->device;
     *encoder = (struct trainer_encoder){.model = model, .count = pushes};
     const bool encodes = lg_client_encoding(client, &encoder->how);
@@ -122,8 +123,11 @@ enum lg_status trainer_encoder_init(struct trainer_encoder *encoder, struct mode
         encoder->some_plain = encoder->some_plain || encoder->how.plain[i];
     bool fine = encoder->stream && encoder->settled && encoder->rates && encoder->rates_now && encoder->buckets &&
                 (!feedback || encoder->residual);
-    for (size_t i = 0; fine && i < pushes; i++) /* without a residual nobody looks at values again */
+    const bool fits = bytes_of(encoder) <= model->elements * sizeof(float) && !encoder->some_plain;
+    for (size_t i = 0; fine && i < pushes; i++) { /* without a residual nobody looks at values again */
+        encoder->pushes[i].lent = fits && i < lent_count ? (void *)lent[i] : NULL;
         fine = push_init(encoder, &encoder->pushes[i], feedback && i > 0);
+    }
     if (!fine)
         return lg_fail(error, LG_NO_MEMORY,
                        "no memory to encode %" PRIu64 " gradients as %s on device \"%s\": use a smaller batch or "
@@ -134,12 +138,16 @@ enum lg_status trainer_encoder_init(struct trainer_encoder *encoder, struct mode
     return encoder->residual ? residual_init(encoder, client, error) : LG_OK;
 }
 
+void trainer_encoder_leave(struct trainer_encoder *encoder) {
+    if (encoder->stream)
+        (void)!encoder->model->device->ops->synchronize(encoder->stream, NULL); /* failures were reported */
+}
+
 void trainer_encoder_deinit(struct trainer_encoder *encoder) {
     if (!encoder->model)
         return;
     struct device *device = encoder->model->device;
-    if (encoder->stream)
-        (void)!device->ops->synchronize(encoder->stream, NULL); /* nothing is on its way; failures were reported */
+    trainer_encoder_leave(encoder);
     for (size_t i = 0; i < encoder->count; i++)
         push_deinit(device, &encoder->pushes[i]);
     for (size_t i = 0; encoder->buckets && i < encoder->model->tensor_count; i++)

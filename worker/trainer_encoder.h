@@ -27,6 +27,7 @@ struct encoder_push {
     float *values;                   /* device [elements]: what is encoded */
     float *own_values;               /* to be freed; NULL: the values are the model's gradients */
     bool kept_in_place;              /* the host's block */
+    uint8_t *lent;                   /* host.bytes in memory of the client's; NULL: they are in the block */
 };
 
 struct trainer_encoder {
@@ -46,9 +47,14 @@ struct trainer_encoder {
 
 /* Whether the trainer of this client is to encode on the model's device. */
 bool trainer_encoder_wanted(const struct model *model, const struct lg_client *client);
-/* For up to `pushes` at once. Takes over the client's residual: what another trainer has left. Zeroed is empty. */
+/* For up to `pushes` at once. Takes over the client's residual: what another trainer has left. Encoded bytes lie in
+ * lent[0 .. lent_count), gradient buffers of the client's, which shards on this host read in place, where they fit and
+ * nothing else is pushed from there. Zeroed is empty. */
 LG_MUST_CHECK enum lg_status trainer_encoder_init(struct trainer_encoder *encoder, struct model *model,
-                                                  struct lg_client *client, size_t pushes, struct lg_error *error);
+                                                  struct lg_client *client, size_t pushes, float *const *lent,
+                                                  size_t lent_count, struct lg_error *error);
+/* Before the client is closed: nothing is on its way into its memory any more. */
+void trainer_encoder_leave(struct trainer_encoder *encoder);
 void trainer_encoder_deinit(struct trainer_encoder *encoder);
 /* After all pushes are settled: the client's residual is what this one has kept back. */
 LG_MUST_CHECK enum lg_status trainer_encoder_hand_over(struct trainer_encoder *encoder, struct lg_client *client,

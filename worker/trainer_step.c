@@ -39,17 +39,17 @@ enum lg_status trainer_step_init(struct trainer *trainer, struct lg_error *error
 }
 
 enum lg_status trainer_step_join(struct trainer *trainer, struct lg_error *error) {
-    size_t pushes = (size_t)trainer->job.pipeline;
-    if (trainer_encoder_wanted(trainer->model, trainer->client)) {
-        enum lg_status status = trainer_encoder_init(&trainer->encoder, trainer->model, trainer->client, pushes, error);
-        if (status != LG_OK)
-            return status;
-        pushes = trainer->encoder.some_plain ? pushes : 1; /* for initial values alone */
-    }
-    return trainer_buffers_join(&trainer->buffers, trainer->client, pushes, error);
+    const size_t pushes = (size_t)trainer->job.pipeline;
+    struct trainer_buffers *buffers = &trainer->buffers;
+    enum lg_status status = trainer_buffers_join(buffers, trainer->client, pushes, error);
+    if (status == LG_OK && trainer_encoder_wanted(trainer->model, trainer->client))
+        status = trainer_encoder_init(&trainer->encoder, trainer->model, trainer->client, pushes, buffers->gradient,
+                                      buffers->gradient_count, error);
+    return status;
 }
 
 void trainer_step_leave(struct trainer *trainer) {
+    trainer_encoder_leave(&trainer->encoder);
     trainer_buffers_leave(&trainer->buffers);
 }
 

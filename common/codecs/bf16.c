@@ -26,6 +26,7 @@ const struct codec codec_bf16 = {
     .name = "bf16",
     .summary = "2 bytes an element: the range of f32 with 8 bits of precision",
     .dtype = CODEC_DTYPE_BF16,
+    .fixed = true,
     .bytes_max = half_bytes_max,
     .measure = half_measure,
     .kernels = CODEC_KERNELS(bf16),

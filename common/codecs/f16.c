@@ -26,6 +26,7 @@ const struct codec codec_f16 = {
     .name = "f16",
     .summary = "2 bytes an element: 11 bits of precision, magnitudes up to 65,504",
     .dtype = CODEC_DTYPE_F16,
+    .fixed = true,
     .bytes_max = half_bytes_max,
     .measure = half_measure,
     .kernels = CODEC_KERNELS(f16),

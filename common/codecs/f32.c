@@ -41,6 +41,7 @@ const struct codec codec_f32 = {
     .summary = "4 bytes an element, exact",
     .dtype = CODEC_DTYPE_F32,
     .exact = true,
+    .fixed = true,
     .bytes_max = f32_bytes_max,
     .measure = f32_measure,
     .kernels = CODEC_KERNELS(f32),

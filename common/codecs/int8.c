@@ -95,6 +95,7 @@ const struct codec codec_int8 = {
     .dtype = CODEC_DTYPE_F32,
     .number = 1,
     .random = true,
+    .fixed = true,
     .bytes_max = int8_bytes_max,
     .measure = int8_measure,
     .kernels = CODEC_KERNELS(int8),

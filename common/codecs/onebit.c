@@ -145,6 +145,7 @@ const struct codec codec_onebit = {
     .number = 2,
     .feedback = true,
     .changes_only = true,
+    .fixed = true,
     .bytes_max = onebit_bytes_max,
     .measure = onebit_measure,
     .kernels = CODEC_KERNELS(onebit),

@@ -1,5 +1,5 @@
 /* liblagoon with shards that share memory with it, and with some that do not any more. */
-#include "client/lagoon.h"
+#include "client/client_internal.h"
 
 #include <check.h>
 #include <stdlib.h>
@@ -100,6 +100,32 @@ START_TEST(it_is_negotiated_by_itself) {
 }
 END_TEST
 
+/* What lies in the client's memory is named instead of sent, but for codecs whose units say how long they are. */
+START_TEST(encoded_gradients_are_read_in_place_too) {
+    struct wire_range ranges[WIRE_PAYLOAD_FRAMES_MAX];
+    struct wire_message named;
+    size_t count;
+    const struct codec *const *all = codecs(&count);
+    open_client(false);
+    initialise(1);
+    wait_for_transport("shm");
+    const char *memory = (const char *)lg_gradient_buffer(client, 1);
+    pthread_mutex_lock(&client->drive);
+    for (size_t i = 0; i < count; i++) {
+        struct wire_bytes frame = {memory + 6, 100};
+        const struct wire_message message = {.kind = WIRE_PUSH,
+                                             .push = {.dtype = (enum wire_dtype)all[i]->dtype, .codec = all[i]->number},
+                                             .payload = &frame,
+                                             .payload_count = 1};
+        ck_assert_int_eq(client_local_names(client, 0, &message, &named, ranges), all[i]->fixed);
+        ck_assert(!all[i]->fixed || (named.push.ring && named.range_count == 1 && ranges[0].bytes == 100));
+        frame.data = parameters;
+        ck_assert(!client_local_names(client, 0, &message, &named, ranges));
+    }
+    pthread_mutex_unlock(&client->drive);
+}
+END_TEST
+
 START_TEST(it_can_be_declined) {
     open_client(true);
     initialise(100);
@@ -197,6 +223,7 @@ int main(void) {
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_set_timeout(tests, 60);
     tcase_add_test(tests, it_is_negotiated_by_itself);
+    tcase_add_test(tests, encoded_gradients_are_read_in_place_too);
     tcase_add_test(tests, it_can_be_declined);
     tcase_add_test(tests, a_pull_brings_what_the_push_before_it_did);
     tcase_add_test(tests, a_pull_started_behind_a_push_waits_for_it);

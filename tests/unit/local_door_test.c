@@ -11,6 +11,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "common/codec.h"
 #include "tests/support/shard_bench.h"
 
 enum { RING_BYTES = 8192, SESSION = 1, TOKEN = 3 };
@@ -99,6 +100,8 @@ static void check_refused(size_t bytes, int memory, int count, enum lg_status st
         close(memory);
 }
 
+static const struct codec *codec; /* of what is resolved; NULL: f32 */
+
 static enum lg_status resolve(uint64_t session, uint64_t offset, uint64_t bytes, struct wire_bytes *out) {
     static struct wire_bytes payload[WIRE_PAYLOAD_FRAMES_MAX];
     const struct wire_range range = {offset, bytes};
@@ -107,6 +110,10 @@ static enum lg_status resolve(uint64_t session, uint64_t offset, uint64_t bytes,
                                    .push = {.job = BENCH_JOB, .session = session, .incarnation = 1, .ring = true},
                                    .ranges = &range,
                                    .range_count = 1};
+    if (codec) {
+        message.push.dtype = (enum wire_dtype)codec->dtype;
+        message.push.codec = codec->number;
+    }
     enum lg_status status = local_door_resolve(door, &message, payload, &error);
     if (status == LG_OK) {
         ck_assert_uint_eq(message.payload_count, 1);
@@ -145,6 +152,22 @@ START_TEST(ranges_outside_are_refused) {
     ck_assert_int_eq(resolve(SESSION, 2, 4, &found), LG_INVALID); /* not aligned */
     ck_assert_int_eq(resolve(SESSION, 0, 0, &found), LG_INVALID);
     ck_assert_int_eq(resolve(SESSION + 1, 0, 4, &found), LG_DENIED);
+}
+END_TEST
+
+/* Bytes may change while the shard reads them: that must not lead anywhere. */
+START_TEST(encoded_units_are_of_lengths_that_do_not_change) {
+    struct wire_bytes found;
+    size_t count;
+    codec = codecs(&count)[_i];
+    int ring = make_ring(RING_BYTES, F_SEAL_SHRINK);
+    close(say(visit(), sizeof hello, ring, 1));
+    close(ring);
+    ck_assert_int_eq(resolve(SESSION, 4, 4, &found), codec->fixed ? LG_OK : LG_UNSUPPORTED);
+    ck_assert_int_eq(resolve(SESSION, 3, 4, &found), !codec->fixed  ? LG_UNSUPPORTED
+                                                     : codec->exact ? LG_INVALID
+                                                                    : LG_OK);
+    ck_assert_int_eq(codec->fixed, strcmp(codec->name, "topk") != 0);
 }
 END_TEST
 
@@ -228,6 +251,9 @@ int main(void) {
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_test(tests, memory_is_exchanged);
     tcase_add_test(tests, ranges_outside_are_refused);
+    size_t count;
+    codecs(&count);
+    tcase_add_loop_test(tests, encoded_units_are_of_lengths_that_do_not_change, 0, (int)count);
     tcase_add_test(tests, memory_that_might_vanish_is_refused);
     tcase_add_test(tests, strangers_are_refused);
     tcase_add_test(tests, nonsense_is_refused_and_leaks_nothing);

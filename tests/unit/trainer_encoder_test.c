@@ -47,6 +47,8 @@ float *lg_gradient_buffer(struct lg_client *c, size_t index) {
 static struct device *device;
 static struct model *model;
 static struct trainer_encoder encoder;
+static float lent_memory[LG_GRADIENT_BUFFERS][ELEMENTS], *const lent[] = {lent_memory[0], lent_memory[1]};
+static size_t lent_count;
 
 static void start(const char *codec, size_t pushes) {
     static const struct dataset_info info = {.form = DATASET_DENSE, .width = WIDTH, .classes = CLASSES};
@@ -67,7 +69,8 @@ static void start(const char *codec, size_t pushes) {
     client.how.plain = client.plain;
     client.encodes = true;
     ck_assert(trainer_encoder_wanted(model, &client));
-    ck_assert_msg(trainer_encoder_init(&encoder, model, &client, pushes, &error) == LG_OK, "%s", error.message);
+    ck_assert_msg(trainer_encoder_init(&encoder, model, &client, pushes, lent, lent_count, &error) == LG_OK, "%s",
+                  error.message);
 }
 
 static void stop(void) {
@@ -181,6 +184,26 @@ START_TEST(bits_are_the_codecs_whatever_becomes_of_pushes) {
 }
 END_TEST
 
+/* One buffer is lent for two pushes: the other's bytes lie elsewhere. */
+START_TEST(bytes_lie_in_the_clients_memory_where_they_fit) {
+    static const size_t most[] = {0, 1, 2};
+    for (size_t i = 0; i < 3; i++) {
+        memset(&reference, 0, sizeof reference);
+        lent_count = most[i];
+        start("int8", 2);
+        for (size_t p = 0; p < 2; p++)
+            ck_assert_int_eq((void *)encoder.pushes[p].host.bytes == (void *)lent[p], p < lent_count);
+        live_through(2);
+        trainer_encoder_leave(&encoder);
+        stop();
+    }
+    client.plain[0] = true; /* plain gradients lie there */
+    start("int8", 2);
+    ck_assert_ptr_ne(encoder.pushes[0].host.bytes, (void *)lent[0]);
+    stop();
+}
+END_TEST
+
 START_TEST(tensors_that_the_codec_is_not_for_go_plain) {
     client.plain[_i] = true;
     start(_i % 2 ? "topk" : "onebit", 1);
@@ -230,7 +253,7 @@ START_TEST(no_memory_is_said) {
     device->ops = &some;
     for (enum lg_status status = LG_NO_MEMORY; status != LG_OK; n++) {
         allocations = n;
-        status = trainer_encoder_init(&encoder, model, &client, 2, &error);
+        status = trainer_encoder_init(&encoder, model, &client, 2, NULL, 0, &error);
         ck_assert(status == LG_OK || status == LG_NO_MEMORY);
         ck_assert(status == LG_OK || strstr(error.message, "as topk on device"));
         trainer_encoder_deinit(&encoder);
@@ -248,6 +271,7 @@ int main(void) {
     codecs(&count);
     tcase_set_timeout(tests, 60);
     tcase_add_loop_test(tests, bits_are_the_codecs_whatever_becomes_of_pushes, 0, 2 * (int)count);
+    tcase_add_test(tests, bytes_lie_in_the_clients_memory_where_they_fit);
     tcase_add_loop_test(tests, tensors_that_the_codec_is_not_for_go_plain, 0, 4);
     tcase_add_test(tests, what_another_trainer_has_left_is_gone_on_with);
     tcase_add_test(tests, clients_of_devices_in_host_memory_encode);

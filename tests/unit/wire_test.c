@@ -780,8 +780,13 @@ START_TEST(a_ring_frame_takes_the_place_of_payload) {
     refused_ring(&message, 15);
     refused_ring(&message, 16 * (WIRE_PAYLOAD_FRAMES_MAX + 1));
     message.push.ring = true;
+    message.push.codec = 3; /* topk: bytes that change could lead anywhere */
+    message.push.dtype = WIRE_DTYPE_F32;
     message.ranges = ranges;
     message.range_count = 2;
+    ck_assert(wire_frames_encode(&message, &frames));
+    frames_refused(&frames, "a push of topk is not read from shared memory");
+    message.push.codec = (uint32_t)_i;
     ck_assert(wire_frames_encode(&message, &frames));
     ck_assert_uint_eq(frames.count, 3);
     ck_assert_int_eq(decode(&frames, &out, &error), LG_OK);
@@ -1005,7 +1010,7 @@ static Suite *wire_suite(void) {
     tcase_add_test(raw, unit_tables_are_checked);
     tcase_add_test(raw, payloads_are_whole_units);
     tcase_add_test(raw, half_precision_has_two_bytes);
-    tcase_add_test(raw, a_ring_frame_takes_the_place_of_payload);
+    tcase_add_loop_test(raw, a_ring_frame_takes_the_place_of_payload, 0, 3);
     tcase_add_test(raw, payloads_are_bounded);
     tcase_add_test(raw, raw_frames_need_room);
     tcase_add_test(raw, tensor_records_are_checked);
