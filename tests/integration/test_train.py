@@ -44,7 +44,7 @@ class Train(unittest.TestCase):
 
     def test_local_steps(self):
         """Trainers step on their own and push how far they came: a fifth of the pushes, every sample once."""
-        with Cluster(shards=2, workers=2) as cluster:
+        with Cluster(shards=2, workers=2, worker_args=["--device=cpu"]) as cluster:
             job = cluster.submit(**{"model.kind": "mlp", "train.epochs": 3, "train.local_steps": 5, "train.batch": 32,
                                     "local.updater.kind": "adamw", "local.lr": 0.002, "lr.base": 0.7,
                                     "updater.kind": "delayed-nesterov", "updater.period": 2, "updater.beta": 0.3,
