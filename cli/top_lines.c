@@ -128,7 +128,7 @@ static void fill_job(const struct top *top, size_t row, struct cell *cells) {
 static const struct column trainer_columns[] = {
     {"ID", false, 10},    {"JOB", false, 7},   {"WORKER", true, 9},  {"DEVICE", true, 7}, {"STATE", true, 8},
     {"RATE/S", false, 9}, {"COMP", false, 8},  {"COPY", false, 8},   {"WAIT", false, 8},  {"READ", false, 6},
-    {"SEND", false, 6},   {"STALE", false, 6}, {"WEIGHT", false, 5}, {"VIA", true, 4},    {"MEMORY", false, 2},
+    {"SEND", false, 3},   {"STALE", false, 6}, {"WEIGHT", false, 5}, {"VIA", true, 4},    {"MEMORY", false, 2},
 };
 
 static void fill_trainer(const struct top *top, size_t row, struct cell *cells) {

@@ -91,9 +91,9 @@ START_TEST(the_kernel_is_read) {
 END_TEST
 
 /* Polls until `count` devices have numbers. */
-static size_t samples_of(struct agent_devices *devices, size_t count, struct device_sample *samples) {
+static size_t samples_of(struct agent_devices *sampler, size_t count, struct device_sample *samples) {
     size_t found = 0;
-    for (int i = 0; i < 10000 && (found = agent_devices_take(devices, samples)) < count; i++)
+    for (int i = 0; i < 10000 && (found = agent_devices_take(sampler, samples)) < count; i++)
         nanosleep(&(struct timespec){0, 1000000}, NULL);
     return found;
 }
@@ -101,10 +101,10 @@ static size_t samples_of(struct agent_devices *devices, size_t count, struct dev
 START_TEST(an_agent_knows_its_devices) {
     static const char offered[][HOST_DEVICE_BYTES] = {"cuda:0/bf16", "cpu", "cuda:1", "cuda:9", "cuda:2"};
     static struct device_sample samples[HOST_DEVICES_MAX];
-    struct agent_devices *devices = agent_devices_start(&(struct agent_devices_options){
+    struct agent_devices *sampler = agent_devices_start(&(struct agent_devices_options){
         .devices = offered, .device_count = 5, .library = library, .bus_id = fake_bus_id});
-    ck_assert_ptr_nonnull(devices);
-    ck_assert_uint_eq(samples_of(devices, 4, samples), 4); /* cuda:9 is left out */
+    ck_assert_ptr_nonnull(sampler);
+    ck_assert_uint_eq(samples_of(sampler, 4, samples), 4); /* cuda:9 is left out */
     ck_assert_str_eq(samples[0].stats.device, "cuda:0/bf16");
     ck_assert_str_eq(samples[0].stats.name, "fake card 11");
     ck_assert_uint_eq(samples[0].stats.utilisation_percent, 0x11);
@@ -116,11 +116,11 @@ START_TEST(an_agent_knows_its_devices) {
     ck_assert_uint_eq(samples[3].stats.power_mw, 0);
     for (int i = 0; i < 10000 && !samples[1].stats.utilisation_known; i++) { /* from the second sample on */
         nanosleep(&(struct timespec){0, 1000000}, NULL);
-        agent_devices_take(devices, samples);
+        agent_devices_take(sampler, samples);
     }
     ck_assert(samples[1].stats.utilisation_known);
     ck_assert_uint_le(samples[1].stats.utilisation_percent, 100);
-    agent_devices_stop(devices);
+    agent_devices_stop(sampler);
     agent_devices_stop(NULL);
     ck_assert_uint_eq(agent_devices_take(NULL, samples), 0);
 }
@@ -129,11 +129,11 @@ END_TEST
 START_TEST(without_the_library_only_the_cpu_is_known) {
     static const char offered[][HOST_DEVICE_BYTES] = {"cuda:0", "auto"};
     static struct device_sample samples[HOST_DEVICES_MAX];
-    struct agent_devices *devices = agent_devices_start(&(struct agent_devices_options){
+    struct agent_devices *sampler = agent_devices_start(&(struct agent_devices_options){
         .devices = offered, .device_count = 2, .library = "/nowhere/x.so", .bus_id = fake_bus_id});
-    ck_assert_uint_eq(samples_of(devices, 1, samples), 1);
+    ck_assert_uint_eq(samples_of(sampler, 1, samples), 1);
     ck_assert_str_eq(samples[0].stats.device, "auto");
-    agent_devices_stop(devices);
+    agent_devices_stop(sampler);
 }
 END_TEST
 
@@ -151,13 +151,13 @@ static double seconds(void) {
 START_TEST(a_card_that_does_not_answer_holds_nobody_up) {
     static const char offered[][HOST_DEVICE_BYTES] = {"cpu", "cuda:0"};
     static struct device_sample samples[HOST_DEVICES_MAX];
-    struct agent_devices *devices = agent_devices_start(&(struct agent_devices_options){
+    struct agent_devices *sampler = agent_devices_start(&(struct agent_devices_options){
         .devices = offered, .device_count = 2, .library = library, .bus_id = hanging_bus_id});
-    ck_assert_uint_eq(samples_of(devices, 1, samples), 1);
+    ck_assert_uint_eq(samples_of(sampler, 1, samples), 1);
     double began = seconds();
-    agent_devices_take(devices, samples);
+    agent_devices_take(sampler, samples);
     ck_assert_double_lt(seconds() - began, 1);
-    agent_devices_stop(devices);
+    agent_devices_stop(sampler);
     ck_assert_double_lt(seconds() - began, 3.5); /* the card takes 4 */
 }
 END_TEST
