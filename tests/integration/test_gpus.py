@@ -202,6 +202,19 @@ class Mixed(unittest.TestCase):
         self.assertGreater(share_over("gpu", 4), 0.5)
         self.assertLess(share_over("cpus", 4), 0.25)
 
+    def test_codecs_of_both(self):
+        """The CPUs' gradients are encoded by the library, the GPU's where they are computed; shards see no difference."""
+        with Cluster(shards=2, workers=0) as cluster:
+            self.start(cluster, 1)
+            for codec in "int8", "topk":
+                job = cluster.submit(**{**JOB, "name": codec, "train.epochs": 20, "push.codec": codec,
+                                        "train.micro_batch": 8})
+                document = cluster.wait(job)
+                self.assertEqual(document["state"], "finished")
+                self.assertGreater(document["accuracy"], 0.9, codec)
+                check_exact(self, document, SAMPLES)
+                self.assertEqual(sorted(self.by_device(document)), ["cpu", "gpu"], codec)
+
     def test_the_gpu_worker_is_killed_in_mid_job(self):
         with Cluster(shards=2, workers=0) as cluster:
             self.start(cluster, 1)

@@ -1,4 +1,4 @@
-/* A GPT: a decoder-only transformer over bytes (or any small vocabulary), pre-norm, learned positions, GELU (Radford et
+/* A GPT: a decoder-only transformer over bytes or other tokens, pre-norm, learned positions, GELU (Radford et
  * al. 2019). Input and output embeddings are not tied, so that the head's gradient is final when backward starts.
  *
  * Shapes: N = batch * time rows, C = width, V = vocabulary. */
@@ -118,7 +118,8 @@ static enum lg_status gpt_create(const void *options, const struct dataset_info 
                                  uint32_t batch_max, struct model **out, struct lg_error *error) {
     const struct gpt_options *o = options;
     if (info->form != DATASET_TOKENS)
-        return lg_fail(error, LG_INVALID, "model \"gpt\" needs tokens, but the dataset has features: use \"text\"");
+        return lg_fail(error, LG_INVALID,
+                       "model \"gpt\" needs tokens, but the dataset has features: use \"text\" or \"tokens\"");
     if (o->width % o->heads != 0)
         return lg_fail(error, LG_INVALID, "\"model.width\" %lld does not divide by \"model.heads\" %lld",
                        (long long)o->width, (long long)o->heads);
@@ -336,7 +337,7 @@ static const struct option gpt_rows[] = {
 
 static const struct option_table gpt_table = {
     .name = "model gpt",
-    .summary = "byte-level transformer",
+    .summary = "transformer over tokens",
     .options = gpt_rows,
     .count = sizeof gpt_rows / sizeof *gpt_rows,
     .config_bytes = sizeof(struct gpt_options),
@@ -344,7 +345,7 @@ static const struct option_table gpt_table = {
 
 const struct model_kind model_gpt = {
     .name = "gpt",
-    .summary = "decoder-only transformer over bytes",
+    .summary = "decoder-only transformer over bytes or other tokens",
     .options = &gpt_table,
     .create = gpt_create,
     .initialise = gpt_initialise,
