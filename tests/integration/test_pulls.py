@@ -55,6 +55,10 @@ class Pulls(unittest.TestCase):
         text = self.train(**{"pull.codec": "bf16", "pull.delta": "true"})
         self.assertIn(MESSAGES, text)
 
+    def test_beside_pushes_that_the_device_encodes(self):
+        text = self.train(**{"push.codec": "int8", "train.pipeline": 2, "train.micro_batch": 8})
+        self.assertIn(IN_PLACE, text)
+
     def test_in_modes_that_wait(self):
         self.assertIn(IN_PLACE, self.train(**{"consistency.mode": "bsp"}))
         self.assertIn(IN_PLACE, self.train(**{"consistency.mode": "ssp", "train.pipeline": 1}))
