@@ -393,7 +393,7 @@ START_TEST(a_lost_shards_memory_stays_until_it_is_released) {
     lg_client_close(&client, NULL);
     for (size_t i = 0; i < FAKE_UNITS; i++) {
         const volatile char *memory = lg_mapping_memory(held[i], &bytes);
-        ck_assert(memory[bytes - 1] >= 0 || memory[bytes - 1] < 0); /* can be read */
+        (void)memory[bytes - 1]; /* a SIGSEGV where it is unmapped */
         lg_mapping_release(held[i]);
     }
 }
