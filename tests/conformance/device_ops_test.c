@@ -903,7 +903,8 @@ START_TEST(memory_in_use_is_known) {
     ck_assert_int_eq(ops->synchronize(stream, NULL), LG_OK);
     ck_assert_uint_ge(ops->memory_used(device), before + BYTES * 9 / 10);
     ops->free(device, memory);
-    ck_assert_uint_le(ops->memory_used(device), before + BYTES / 2);
+    if (!device->host_memory) /* a process may keep what it has freed */
+        ck_assert_uint_eq(ops->memory_used(device), before);
     close_device();
 }
 END_TEST

@@ -116,7 +116,7 @@ class Top(unittest.TestCase):
             self.assertGreaterEqual(trainer["compute_seconds"], trainer["read_seconds"])
             self.assertGreaterEqual(trainer["communication_seconds"], trainer["wait_seconds"])
 
-    @unittest.skipUnless(os.path.exists(os.path.join(EMULATED, "driver/libnvidia-ml.so.1")), "no emulated GPUs")
+    @unittest.skipUnless(os.path.exists(os.path.join(EMULATED, "lib/lagoon/lagoon-cuda.so")), "no emulated GPUs")
     def test_devices(self):
         """The driver says where GPUs are, the management library what they do; neither knows the other's numbers."""
         with Cluster(workers=0) as cluster:
