@@ -1,7 +1,7 @@
-/* Causal self-attention that never holds time x time scores (after Dao et al. 2022, FlashAttention): a block takes a
- * tile of TILE rows of one head and walks over the tiles of columns up to the diagonal, with a running maximum and sum
- * per row. saved is [batch][heads][time], log(sum of e^score) of each row; from it backward makes the probabilities
- * again.
+/* Causal self-attention in f32 (of bf16 in heads of up to 128: attention_tensor.cu) that never holds time x time scores
+ * (after Dao et al. 2022, FlashAttention): a block takes a tile of TILE rows of one head and walks over the tiles of
+ * columns up to the diagonal, with a running maximum and sum per row. saved is [batch][heads][time], log(sum of
+ * e^score) of each row; from it backward makes the probabilities again.
  *
  * Backward has one kernel for keys and values, whose blocks walk down the rows, and one for queries, whose blocks walk
  * along the columns. Each makes scores and their gradients anew (two products more than with one kernel), but nothing
@@ -335,8 +335,7 @@ bool attention_fits(struct cuda_stream *s, const struct device_attention *shape)
             function<T, 2, 16>(c);                                                                                     \
     } while (0)
 
-/* Tensor cores take bf16 and up to ATTENTION_TENSOR_WIDTH_MAX. TF32 would halve what registers hold and double what
- * tiles take; its products are worth that, attention is not most of them: it is computed in f32 there. */
+/* Tensor cores take bf16. With tf32, attention is in f32: docs/decisions/0013-attention-on-tensor-cores.md. */
 bool on_tensor_cores(struct cuda_stream *s, const struct device_attention *shape) {
     return cuda_device_of(s)->math == CUDA_MATH_BF16 && shape->width <= ATTENTION_TENSOR_WIDTH_MAX;
 }
