@@ -207,6 +207,7 @@ void agent_devices_stop(struct agent_devices *devices) {
     struct timespec until = time_in(CLOCK_REALTIME, STOP_MS);
     if (pthread_timedjoin_np(devices->thread, NULL, &until) != 0) {
         log_warn("device-numbers", "the management library of a GPU does not answer: not waiting for it");
+        pthread_detach(devices->thread);
         return; /* its memory is still in use */
     }
     pthread_cond_destroy(&devices->changed);

@@ -67,14 +67,23 @@ static json_t *last_beat(const struct coordinator *core, const struct member *me
     return member->registered ? json_real((double)core_since_ms(core, member->heard_ns) / 1000) : json_null();
 }
 
-static json_t *worker_trainers(const struct coordinator *core, const struct member *agent) {
+/* What there is to say of it shortly: there may be very many. */
+static json_t *brief_trainer(const struct coordinator *core, const struct trainer *trainer) {
+    const struct session *session = session_find(core, trainer->session);
+    return json_pack("{s:o, s:s, s:s, s:f, s:s}", "trainer", query_number(trainer->number), "state",
+                     query_trainer_state(trainer, session), "device", query_trainer_device(trainer, session),
+                     "samples_per_second", session ? session->samples_per_second : 0.0, "transport",
+                     session ? session->transport : "");
+}
+
+static json_t *worker_trainers(const struct coordinator *core, const struct member *agent, bool all) {
     json_t *rows = json_array();
     for (size_t i = 0; i < core->trainers.count; i++) {
         const struct trainer *trainer = core->trainers.items[i];
         const struct job *job = job_find(core, trainer->job);
         if (trainer->agent != agent->number || trainer->gone)
             continue;
-        json_t *row = query_running_trainer(core, trainer);
+        json_t *row = all ? query_running_trainer(core, trainer) : brief_trainer(core, trainer);
         json_object_set_new(row, "job", json_string(job ? job->name : ""));
         json_array_append_new(rows, row);
     }
@@ -100,7 +109,8 @@ static json_t *device_rows(const struct member *agent) {
     return rows;
 }
 
-static json_t *workers_document(const struct coordinator *core) {
+/* `all`: all that is known of their trainers. */
+static json_t *workers_document(const struct coordinator *core, bool all) {
     json_t *rows = json_array();
     for (size_t i = 0; i < core->members.count; i++) {
         const struct member *member = core->members.items[i];
@@ -118,7 +128,7 @@ static json_t *workers_document(const struct coordinator *core) {
                       member->http, "pid", query_number(member->pid), "cores", query_number(member->cores), "slots",
                       query_number(member->slots), "used", query_number(member_slots_used(core, member->number)),
                       "devices", devices, "device_stats", device_rows(member), "last_beat_s", last_beat(core, member),
-                      "trainers", worker_trainers(core, member), "version", member->version));
+                      "trainers", worker_trainers(core, member, all), "version", member->version));
     }
     return rows;
 }
@@ -218,7 +228,7 @@ static json_t *stats_document(struct coordinator *core, const struct wire_query 
         return job ? query_job(core, job) : NULL;
     }
     return json_pack("{s:o, s:o, s:o, s:o, s:o}", "status", status_document(core), "jobs", query_jobs(core), "servers",
-                     servers_document(core), "workers", workers_document(core), "shards", shards_document(core));
+                     servers_document(core), "workers", workers_document(core, true), "shards", shards_document(core));
 }
 
 static json_t *document_of(struct coordinator *core, const struct wire_query *query, uint64_t *next,
@@ -231,7 +241,7 @@ static json_t *document_of(struct coordinator *core, const struct wire_query *qu
     if (strcmp(what, "jobs") == 0)
         return query_jobs(core);
     if (strcmp(what, "workers") == 0)
-        return workers_document(core);
+        return workers_document(core, false);
     if (strcmp(what, "servers") == 0)
         return servers_document(core);
     if (strcmp(what, "shards") == 0)
