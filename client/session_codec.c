@@ -259,7 +259,7 @@ void session_tell_rates(struct session *session, struct push *push) {
 void session_encoded_settle(struct session *session, struct push *push, uint32_t slot, uint32_t part, float weight) {
     struct push_part *state = &push->slots[slot].parts[part];
     if (push->spec.encoded)
-        tell_weight(session, push, slot, part, weight);
+        tell_weight(session, push, slot, part, push->spec.kind == WIRE_PUSH_KIND_SKIPPED ? 0 : weight);
     if (!state->encoded)
         return;
     if (session->encoder.residual && weight != 1 && !push->spec.encoded)

@@ -52,7 +52,7 @@ static void take_push(const struct wire_message *message) {
         memcpy(part->payload + part->bytes, message->payload[i].data, message->payload[i].bytes);
         part->bytes += message->payload[i].bytes;
     }
-    for (size_t i = 0, at = 0, bytes; i < message->unit_count; i++, at += bytes) {
+    for (size_t i = 0, at = 0, bytes; message->payload_count > 0 && i < message->unit_count; i++, at += bytes) {
         const uint32_t unit = part->units[i] = message->units[i].unit, n = message->units[i].elements;
         ck_assert_int_eq(part->codec->measure(part->payload + at, part->bytes - at, n, &bytes, NULL), LG_OK);
         memset(bench.decoded + offsets[unit], 0, n * sizeof(float));
@@ -431,6 +431,26 @@ START_TEST(a_caller_that_encodes_sends_what_the_session_would) {
 }
 END_TEST
 
+/* Without a ticket nothing of a push goes out but its samples: what the caller has encoded came to nothing. */
+START_TEST(a_push_that_is_skipped_came_to_nothing) {
+    memset(&caller, 0, sizeof caller);
+    caller.encodes = true;
+    start("topk", 0.05);
+    draw(1);
+    caller_encode(0.05);
+    push(WIRE_PUSH_KIND_SKIPPED);
+    for (size_t i = 0; i < bench.count; i++)
+        ck_assert_uint_eq(bench.parts[i].bytes, 0);
+    answer(LG_OK, 1, 0.5f, 0);
+    for (uint32_t unit = 0; unit < UNITS; unit++)
+        ck_assert(caller.units[unit].weight == 0 && caller.units[unit].rate == 0.5f);
+    caller_settle();
+    for (size_t i = 0; i < BIG + SMALL; i++)
+        ck_assert_float_eq_tol(caller.residual[i], 0, 1e-6f);
+    stop();
+}
+END_TEST
+
 /* Many small units that lie apart are copied together: there is a limit to the frames of a message. */
 enum { SPECKS = 600, SPECK = 3, SPECK_ROOM = 16 };
 static uint8_t specks[SPECKS * SPECK_ROOM];
@@ -504,6 +524,7 @@ int main(void) {
     tcase_add_test(tests, what_is_kept_back_follows_the_learning_rate);
     tcase_add_loop_test(tests, parts_go_again_as_they_were, 0, (int)count);
     tcase_add_loop_test(tests, a_caller_that_encodes_sends_what_the_session_would, 0, (int)count);
+    tcase_add_test(tests, a_push_that_is_skipped_came_to_nothing);
     tcase_add_loop_test(tests, very_many_units_are_copied_together, 0, 2);
     tcase_add_test(tests, rounding_at_random_depends_on_session_and_step);
     suite_add_tcase(suite, tests);
