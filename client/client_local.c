@@ -77,14 +77,16 @@ float *lg_gradient_buffer(struct lg_client *client, size_t index) {
 
 /* ---- links */
 
-/* Says so when the way has changed; not while a shard has been asked and has yet to answer. */
+/* Says so when the way has changed; not while a shard has been asked and has yet to answer, or to be greeted. */
 static void transport_update(struct lg_client *client) {
     const struct client_io *io = &client->io;
     uint32_t up = 0, all = 0;
     for (uint32_t i = 0; i < io->shard_count; i++) {
-        if (io->shards[i].local.state == LOCAL_ASKED)
+        uint32_t units;
+        (void)session_units(io->session, i, &units);
+        if (io->shards[i].local.state == LOCAL_ASKED || (units > 0 && !io->shards[i].local.units))
             return;
-        all += io->shards[i].local.unit_count > 0;
+        all += units > 0;
         up += io->shards[i].local.state == LOCAL_UP;
     }
     const char *messages = strncmp(io->shards[0].link.endpoint, "ipc:", 4) == 0 ? "ipc" : "tcp";
