@@ -54,6 +54,31 @@ START_TEST(a_unit_that_stays_in_change_is_given_up) {
 }
 END_TEST
 
+START_TEST(a_copy_made_elsewhere_is_whole_where_nothing_changed) {
+    uint64_t sequence, version;
+    write_unit(3, 7);
+    ck_assert(local_unit_copy_begin(&unit, &sequence, &version));
+    ck_assert_uint_eq(version, 7);
+    ck_assert(local_unit_copy_same(&unit, sequence));
+    local_unit_begin(&unit);
+    ck_assert(!local_unit_copy_same(&unit, sequence));
+    ck_assert(!local_unit_copy_begin(&unit, &sequence, &version));
+    local_unit_end(&unit, 8);
+    ck_assert(!local_unit_copy_same(&unit, sequence));
+}
+END_TEST
+
+START_TEST(what_is_at_a_version_need_not_be_copied) {
+    write_unit(3, 7);
+    ck_assert(local_unit_is_at(&unit, 7));
+    ck_assert(!local_unit_is_at(&unit, 6));
+    local_unit_begin(&unit);
+    ck_assert(!local_unit_is_at(&unit, 7)); /* not for long */
+    local_unit_end(&unit, 0);
+    ck_assert(!local_unit_is_at(&unit, 0));
+}
+END_TEST
+
 START_TEST(an_end_without_a_beginning_leaves_it_readable) {
     uint64_t version = 0;
     local_unit_end(&unit, 4);
@@ -100,6 +125,8 @@ int main(void) {
     tcase_add_test(tests, what_is_held_is_not_copied);
     tcase_add_test(tests, version_zero_is_always_copied);
     tcase_add_test(tests, a_unit_that_stays_in_change_is_given_up);
+    tcase_add_test(tests, a_copy_made_elsewhere_is_whole_where_nothing_changed);
+    tcase_add_test(tests, what_is_at_a_version_need_not_be_copied);
     tcase_add_test(tests, an_end_without_a_beginning_leaves_it_readable);
     tcase_add_test(tests, the_layout_is_what_the_protocol_says);
     tcase_add_test(tests, a_head_must_describe_what_is_expected);
