@@ -16,7 +16,7 @@ all=$(apt-cache depends --recurse --no-recommends --no-suggests --no-conflicts -
     $wanted | grep '^[a-z0-9]' | sort -u)
 for package in $all; do
     case $package in # the system's own, and what only matters to who installs
-    libc6* | libc-* | linux-libc-* | gcc-* | libgcc* | libstdc++* | cpp* | binutils* | perl* | python* | debconf* | dpkg* | libopenblas*-serial* | libopenblas*-openmp* | icu-devtools) continue ;;
+    libc6* | libc-* | linux-libc-* | gcc-* | libgcc* | libstdc++* | cpp* | binutils* | perl* | python* | debconf* | dpkg* | libopenblas*-serial* | libopenblas*-openmp* | icu-devtools | libicu-dev) continue ;;
     esac
     case $(dpkg-query -W -f '${Priority} ${Essential}' "$package" 2>/dev/null || true) in
     required* | *yes) continue ;;

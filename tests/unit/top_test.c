@@ -249,10 +249,11 @@ END_TEST
 
 START_TEST(long_texts_are_cut_at_characters) {
     static char text[4000];
-    strcpy(text, "{\"jobs\": [{\"id\": 1, \"epochs\": 1, \"state\": \"running\", \"name\": \"");
+    int used =
+        snprintf(text, sizeof text, "{\"jobs\": [{\"id\": 1, \"epochs\": 1, \"state\": \"running\", \"name\": \"");
     for (int i = 0; i < 100; i++)
-        strcat(text, "é");
-    strcat(text, "\"}]}");
+        used += snprintf(text + used, sizeof text - (size_t)used, "é");
+    snprintf(text + used, sizeof text - (size_t)used, "\"}]}");
     read_text(text);
     ck_assert_uint_lt(strlen(top.jobs[0].name), TOP_TEXT_BYTES);
     ck_assert_uint_eq(strlen(top.jobs[0].name) % 2, 0);
