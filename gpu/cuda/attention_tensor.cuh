@@ -83,13 +83,6 @@ CUDA_INLINE bf16_eight eight_of_head(const __nv_bfloat16 *x, unsigned d, unsigne
     return eight;
 }
 
-CUDA_INLINE float bf16_low(uint32_t pair) {
-    return __uint_as_float(pair << 16);
-}
-CUDA_INLINE float bf16_high(uint32_t pair) {
-    return __uint_as_float(pair & 0xffff0000u);
-}
-
 template <int W> CUDA_INLINE unsigned tile_at(unsigned row, unsigned chunk) {
     constexpr unsigned chunks = W / 8, rows = chunks < 8 ? 8 / chunks : 1, mask = (chunks < 8 ? chunks : 8) - 1;
     return row * W + ((chunk ^ (row / rows & mask)) * 8);

@@ -205,26 +205,101 @@ CUDA_INLINE void narrowed(float x, __nv_bfloat16 *y) {
     *y = __float2bfloat16_rn(x);
 }
 
-/* Q numbers as f32, and as they lie in memory: read and written in goes of up to 16 bytes. */
+/* Two bf16 in a word, rounded to the nearest, ties to even, `low` in the lower half; and back. */
+CUDA_INLINE uint32_t bf16_pair(float low, float high) {
+#ifdef CUDA_EMULATED
+    return __float2bfloat16_rn(low).bits | (uint32_t)__float2bfloat16_rn(high).bits << 16;
+#else
+    uint32_t pair;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+    return pair;
+#endif
+}
+
+CUDA_INLINE float bf16_low(uint32_t pair) {
+    return __uint_as_float(pair << 16);
+}
+
+CUDA_INLINE float bf16_high(uint32_t pair) {
+    return __uint_as_float(pair & 0xffff0000u);
+}
+
+/* Words in goes of 16 bytes, which their address is a multiple of. Stores by an intrinsic, as the compiler takes others
+ * apart into one for each word; so it is global memory. */
+template <int N> CUDA_INLINE void quads_of_words_load(const void *from, uint32_t (&words)[N]) {
+    static_assert(N % 4 == 0, "whole goes");
+#pragma unroll
+    for (int i = 0; i < N; i += 4) {
+        uint4 four = ((const uint4 *)from)[i / 4];
+        words[i] = four.x;
+        words[i + 1] = four.y;
+        words[i + 2] = four.z;
+        words[i + 3] = four.w;
+    }
+}
+
+template <int N> CUDA_INLINE void quads_of_words_store(void *to, const uint32_t (&words)[N]) {
+    static_assert(N % 4 == 0, "whole goes");
+#pragma unroll
+    for (int i = 0; i < N; i += 4) {
+        uint4 four = {words[i], words[i + 1], words[i + 2], words[i + 3]};
+        __stwb((uint4 *)to + i / 4, four);
+    }
+}
+
+/* Q numbers as f32: 1, or as many as take 16 bytes, or several times that. */
 template <int Q> struct pack { float v[Q]; };
 
-template <class T, int Q> struct alignas(sizeof(T) * Q < 16 ? sizeof(T) * Q : 16) pack_stored { T v[Q]; };
-
-template <int Q, class T> CUDA_INLINE pack<Q> pack_load(const T *x) {
-    pack_stored<T, Q> stored = *(const pack_stored<T, Q> *)(const void *)x;
+template <int Q> CUDA_INLINE pack<Q> pack_load(const float *x) {
     pack<Q> value;
+    if constexpr (Q == 1) {
+        value.v[0] = *x;
+    } else {
+        uint32_t words[Q];
+        quads_of_words_load(x, words);
 #pragma unroll
-    for (int l = 0; l < Q; l++)
-        value.v[l] = widened(stored.v[l]);
+        for (int l = 0; l < Q; l++)
+            value.v[l] = __uint_as_float(words[l]);
+    }
     return value;
 }
 
-template <int Q, class T> CUDA_INLINE void pack_store(T *x, const pack<Q> &value) {
-    pack_stored<T, Q> stored;
+template <int Q> CUDA_INLINE pack<Q> pack_load(const __nv_bfloat16 *x) {
+    pack<Q> value;
+    if constexpr (Q == 1) {
+        value.v[0] = widened(*x);
+    } else {
+        uint32_t words[Q / 2];
+        quads_of_words_load(x, words);
 #pragma unroll
-    for (int l = 0; l < Q; l++)
-        narrowed(value.v[l], &stored.v[l]);
-    *(pack_stored<T, Q> *)(void *)x = stored;
+        for (int l = 0; l < Q; l++)
+            value.v[l] = l % 2 ? bf16_high(words[l / 2]) : bf16_low(words[l / 2]);
+    }
+    return value;
+}
+
+template <int Q> CUDA_INLINE void pack_store(float *x, const pack<Q> &value) {
+    if constexpr (Q == 1) {
+        *x = value.v[0];
+    } else {
+        uint32_t words[Q];
+#pragma unroll
+        for (int l = 0; l < Q; l++)
+            words[l] = __float_as_uint(value.v[l]);
+        quads_of_words_store(x, words);
+    }
+}
+
+template <int Q> CUDA_INLINE void pack_store(__nv_bfloat16 *x, const pack<Q> &value) {
+    if constexpr (Q == 1) {
+        narrowed(value.v[0], x);
+    } else {
+        uint32_t words[Q / 2];
+#pragma unroll
+        for (int l = 0; l < Q; l += 2)
+            words[l / 2] = bf16_pair(value.v[l], value.v[l + 1]);
+        quads_of_words_store(x, words);
+    }
 }
 
 /* ---- vector.cu: reductions over rows. A first kernel, in blocks of 32 packs of columns x CUDA_TILE_ROWS, cuts the

@@ -91,17 +91,6 @@ template <int N> CUDA_INLINE void async_wait(void) {
 #endif
 }
 
-/* Both rounded to the nearest, ties to even, `low` in the lower half. */
-CUDA_INLINE uint32_t bf16_pair(float low, float high) {
-#ifdef CUDA_EMULATED
-    return __float2bfloat16_rn(low).bits | (uint32_t)__float2bfloat16_rn(high).bits << 16;
-#else
-    uint32_t pair;
-    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
-    return pair;
-#endif
-}
-
 /* 2^x by the multifunction unit: within 2 ulp, subnormal results are 0 (PTX ISA, ex2.approx.ftz.f32). */
 CUDA_INLINE float exp2_fast(float x) {
 #ifdef CUDA_EMULATED

@@ -142,6 +142,16 @@ static inline float __fmul_rn(float a, float b) {
     return c;
 }
 
+static inline void __stwb(struct uint4 *at, struct uint4 value) {
+    *at = value;
+}
+
+static inline unsigned __float_as_uint(float value) {
+    unsigned bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
 static inline float __uint_as_float(unsigned bits) {
     float value;
     memcpy(&value, &bits, sizeof value);
