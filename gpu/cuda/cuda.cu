@@ -343,7 +343,8 @@ static bool math_parse(const char *name, enum cuda_math *math) {
 
 /* Floating-point operations a second, two for each multiply-add, that products of this math get at most: per
  * multiprocessor and clock, as NVIDIA's whitepapers of A100 and H100 give them (dense). 108 multiprocessors of an A100
- * at 1.41 GHz come to its 312 TFLOP/s in bf16, 132 of an H100 SXM at 1.83 GHz to its 989. */
+ * at 1.41 GHz come to its 312 TFLOP/s in bf16, 132 of an H100 SXM at 1.83 GHz to its 989. The clock is the highest that
+ * the device says it has, which may be above the one those figures are for. */
 static double flops_peak(int major, int minor, enum cuda_math math, double multiprocessors, double clock_hz) {
     static const struct {
         int major, minor;

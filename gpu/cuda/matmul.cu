@@ -22,7 +22,9 @@ bool blas_ready(struct cuda_stream *s) {
         s->blas = NULL;
         return false;
     }
-    return blas_check(s, cublasSetStream(s->blas, s->stream));
+    /* Partial sums of a product that is cut along k stay f32 too, also where its result is bf16. */
+    cublasMath_t exact = (cublasMath_t)(CUBLAS_DEFAULT_MATH | CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION);
+    return blas_check(s, cublasSetMathMode(s->blas, exact)) && blas_check(s, cublasSetStream(s->blas, s->stream));
 }
 
 /* What cuBLAS is asked for, in its order. */

@@ -299,6 +299,10 @@ cublasStatus_t cublasGemmEx(cublasHandle_t handle, cublasOperation_t transpose_a
                             int n, int k, const float *alpha, const void *a, cudaDataType type_a, int stride_a,
                             const void *b, cudaDataType type_b, int stride_b, const float *beta, void *c,
                             cudaDataType type_c, int stride_c, cublasComputeType_t compute, int algorithm);
+enum cublasMath_t { CUBLAS_DEFAULT_MATH, CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION = 16 };
+static inline cublasStatus_t cublasSetMathMode(cublasHandle_t, cublasMath_t) {
+    return CUBLAS_STATUS_SUCCESS;
+}
 static inline cublasStatus_t cublasSetStream(cublasHandle_t, cudaStream_t) {
     return CUBLAS_STATUS_SUCCESS;
 }
