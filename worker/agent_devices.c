@@ -32,6 +32,7 @@ struct agent_devices {
     const char *library;
     bool (*bus_id)(unsigned number, char bus_id[NVML_BUS_ID_BYTES]);
     struct nvml *nvml;
+    FILE *memory, *times; /* /proc/meminfo, /proc/stat; opened once, as NULL or for good */
     uint64_t busy_ticks, all_ticks;
 };
 
@@ -78,12 +79,21 @@ bool host_read_ticks(FILE *file, uint64_t *busy, uint64_t *all) {
     return true;
 }
 
+/* From the beginning, and not what was read ahead before. */
+static void read_anew(FILE *file) {
+    if (!file)
+        return;
+    (void)fflush(file);
+    rewind(file);
+}
+
 static bool sample_cpu(struct agent_devices *devices, struct device_sample *sample) {
     struct wire_device_stats *stats = &sample->stats;
-    FILE *memory = fopen("/proc/meminfo", "re"), *times = fopen("/proc/stat", "re");
     uint64_t busy = 0, all = 0, busy_before = devices->busy_ticks, all_before = devices->all_ticks;
-    bool known = memory && host_read_memory(memory, &stats->memory_bytes, &stats->memory_used_bytes);
-    if (times && host_read_ticks(times, &busy, &all)) {
+    read_anew(devices->memory);
+    read_anew(devices->times);
+    bool known = devices->memory && host_read_memory(devices->memory, &stats->memory_bytes, &stats->memory_used_bytes);
+    if (devices->times && host_read_ticks(devices->times, &busy, &all)) {
         devices->busy_ticks = busy;
         devices->all_ticks = all;
         stats->utilisation_known = all_before > 0 && all > all_before && busy >= busy_before;
@@ -91,10 +101,6 @@ static bool sample_cpu(struct agent_devices *devices, struct device_sample *samp
             stats->utilisation_percent = (uint32_t)(100 * (busy - busy_before) / (all - all_before));
     }
     snprintf(sample->name, sizeof sample->name, "%" PRId64 " core%s", host_cores(), host_cores() == 1 ? "" : "s");
-    if (memory)
-        fclose(memory);
-    if (times)
-        fclose(times);
     return known || stats->utilisation_known;
 }
 
@@ -176,11 +182,23 @@ static void add_slot(struct agent_devices *devices, const char *device) {
     slot->gpu = device_spec_is_cuda(device, &slot->number, &math);
 }
 
+static void release(struct agent_devices *devices) {
+    if (devices->memory)
+        fclose(devices->memory);
+    if (devices->times)
+        fclose(devices->times);
+    pthread_cond_destroy(&devices->changed);
+    pthread_mutex_destroy(&devices->mutex);
+    free(devices);
+}
+
 struct agent_devices *agent_devices_start(const struct agent_devices_options *options) {
     struct agent_devices *devices = calloc(1, sizeof *devices);
     pthread_condattr_t attributes;
     if (!devices)
         return NULL;
+    devices->memory = fopen("/proc/meminfo", "re");
+    devices->times = fopen("/proc/stat", "re");
     devices->library = options->library;
     devices->bus_id = options->bus_id;
     for (size_t i = 0; i < options->device_count && i < HOST_DEVICES_MAX; i++)
@@ -193,7 +211,7 @@ struct agent_devices *agent_devices_start(const struct agent_devices_options *op
     if (pthread_create(&devices->thread, NULL, run, devices) == 0)
         return devices;
     log_warn("device-numbers", "memory and utilisation of devices are not known: no thread can be started");
-    free(devices);
+    release(devices);
     return NULL;
 }
 
@@ -210,9 +228,7 @@ void agent_devices_stop(struct agent_devices *devices) {
         pthread_detach(devices->thread);
         return; /* its memory is still in use */
     }
-    pthread_cond_destroy(&devices->changed);
-    pthread_mutex_destroy(&devices->mutex);
-    free(devices);
+    release(devices);
 }
 
 size_t agent_devices_take(struct agent_devices *devices, struct device_sample samples[HOST_DEVICES_MAX]) {
