@@ -547,8 +547,8 @@ static void norm_reference(uint32_t rows, uint32_t n, const float *x, const floa
 
 START_TEST(norm) {
     open_device(_i);
-    static const uint32_t shapes[][2] = {{0, 8},    {1, 2},     {31, 33},   {33, 31},
-                                         {7, 1023}, {1023, 31}, {300, 128}, {3, 768}};
+    static const uint32_t shapes[][2] = {{0, 8},     {1, 2},   {31, 33},   {33, 31},  {7, 1023}, {1023, 31},
+                                         {300, 128}, {3, 768}, {100, 776}, {77, 512}, {40, 1032}};
     for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
         uint32_t rows = shapes[s][0], n = shapes[s][1];
         size_t all = (size_t)rows * n;
