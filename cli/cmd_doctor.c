@@ -39,13 +39,19 @@ static void look_at_machine(void) {
     finding(true, "BLAS", "%s", openblas_get_config());
 }
 
+/* A GPU is no must, but who has one wants to know why it is not used. */
 static void look_at_device(void) {
     struct lg_error error = {0};
     struct device *device = NULL;
-    if (device_open("auto", 0, &device, &error) == LG_OK)
-        finding(true, "device", "\"auto\" is %s", device->name);
+    if (device_open("cuda:0", 0, &device, &error) == LG_OK)
+        finding(true, "GPU", "%s", device->name);
     else
-        finding(false, "device", "%s", error.message);
+        finding(true, "GPU", "none is used: %s", error.message);
+    device_close(device);
+    if (device_open("cpu", 0, &device, &error) == LG_OK)
+        finding(true, "CPU", "%s", device->name);
+    else
+        finding(false, "CPU", "%s", error.message);
     device_close(device);
 }
 

@@ -177,6 +177,8 @@ enum lg_status agent_run(const struct worker_config *config, const char *program
     agent->program = program;
     host_take_name(config->name, agent->name, &agent->name_lock);
     agent->device_count = host_devices(config->device, device_gpu_count(), agent->devices);
+    if (strncmp(config->device, "auto", 4) == 0 && strcmp(agent->devices[0], "cpu") == 0)
+        log_info("device-auto", "no GPU can be used here (`lagoon doctor` says why): trainers compute on the CPU");
     agent->slots = config->slots > 0 ? config->slots : (int64_t)agent->device_count;
     host_show_slots(agent->slots, &agent->slots_lock);
     if (getrandom(&agent->instance, sizeof agent->instance, 0) != sizeof agent->instance)

@@ -86,7 +86,7 @@ size_t host_devices(const char *configured, unsigned gpus, char list[HOST_DEVICE
         at += length + (at[length] == ',');
     }
     if (count == 0)
-        snprintf(list[count++], HOST_DEVICE_BYTES, "auto");
+        snprintf(list[count++], HOST_DEVICE_BYTES, "cpu");
     return count;
 }
 

@@ -23,7 +23,7 @@ int64_t host_count_slots(FILE *sockets);
 /* Cores this process may use. */
 int64_t host_cores(void);
 /* The devices to offer to jobs: "auto" becomes cuda:0, cuda:1, ... where there are `gpus`, and what follows it
- * ("/bf16") is added to each; a list is taken apart. Returns their number. */
+ * ("/bf16") is added to each, and "cpu" where there are none; a list is taken apart. Returns their number. */
 size_t host_devices(const char *configured, unsigned gpus, char list[HOST_DEVICES_MAX][HOST_DEVICE_BYTES]);
 /* BLAS threads for a trainer of a job that names none: `threads`, else cores over the slots of all workers here, of
  * which this one has `slots`. */

@@ -125,7 +125,7 @@ class Top(unittest.TestCase):
 
             def look():
                 text = cluster.lagoon("top").stdout
-                return text if "fake card 11" in text and re.search(r"^plain +auto +[\d.]+ .iB.*%", text, re.M) else None
+                return text if "fake card 11" in text and re.search(r"^plain +cpu +[\d.]+ .iB.*%", text, re.M) else None
             text = wait_until(look, 20, "devices have numbers")
             self.assertRegex(text, r"(?m)^gpus +cuda:0 +2 GiB +80 GiB +17% +57 C +17 W +fake card 11$")
             self.assertRegex(text, r"(?m)^gpus +cuda:1 +1 GiB +80 GiB +16% +56 C +16 W +fake card 10$")
