@@ -459,7 +459,7 @@ static void check_softmax(uint32_t rows, uint32_t classes, bool want_gradient) {
             total += exp((double)row[i]);
             best = row[i] > row[best] ? i : best;
         }
-        loss += log(total) - (double)row[labels[r]];
+        loss += classes ? log(total) - (double)row[labels[r]] : 0;
         correct += best == (uint32_t)labels[r];
         for (uint32_t i = 0; i < classes; i++)
             want[(size_t)r * classes + i] = 0.125 * (exp((double)row[i]) / total - ((int32_t)i == labels[r]));

@@ -494,13 +494,13 @@ START_TEST(the_agent_tells_of_its_devices) {
         receive_kind(WIRE_BEAT);
     } while (message.beat.device_count == 0 || !message.beat.devices[0].utilisation_known);
     ck_assert_uint_eq(message.beat.device_count, 1);
-    ck_assert_str_eq(message.beat.devices[0].device, "auto");
+    ck_assert_str_eq(message.beat.devices[0].device, "cpu");
     ck_assert_uint_gt(message.beat.devices[0].memory_bytes, message.beat.devices[0].memory_used_bytes);
     ck_assert_uint_le(message.beat.devices[0].utilisation_percent, 100);
-    ck_assert_ptr_nonnull(strstr(http_get("/metrics"), "lagoon_device_memory_used_bytes{device=\"auto\"} "));
-    ck_assert_ptr_nonnull(strstr(http_get("/metrics"), "lagoon_device_utilisation_percent{device=\"auto\"} "));
+    ck_assert_ptr_nonnull(strstr(http_get("/metrics"), "lagoon_device_memory_used_bytes{device=\"cpu\"} "));
+    ck_assert_ptr_nonnull(strstr(http_get("/metrics"), "lagoon_device_utilisation_percent{device=\"cpu\"} "));
     ck_assert_ptr_null(strstr(http_get("/metrics"), "lagoon_device_power_watts{"));
-    ck_assert_ptr_nonnull(strstr(http_get("/stats.json"), "\"devices\": [{\"device\": \"auto\", \"name\": "));
+    ck_assert_ptr_nonnull(strstr(http_get("/stats.json"), "\"devices\": [{\"device\": \"cpu\", \"name\": "));
 }
 END_TEST
 
