@@ -175,8 +175,6 @@ enum lg_status trainer_encoder_hand_over(struct trainer_encoder *encoder, struct
 /* ---- a push */
 
 void trainer_encoder_turn(struct trainer_encoder *encoder) {
-    const struct device_ops *ops = encoder->model->device->ops;
-    ops->event_wait(encoder->model->stream, encoder->settled); /* reads the values of the push before */
     model_use_gradients(encoder->model, encoder->pushes[encoder->turn].values);
 }
 
@@ -296,4 +294,6 @@ void trainer_encoder_settle(struct trainer_encoder *encoder) {
     ops->take_back(encoder->stream, encoder->how.codec, units->count, push->device.units, push->device.shares,
                    push->device.bytes, push->values, encoder->residual);
     ops->event_record(encoder->stream, encoder->settled);
+    /* has read the values that the next backward pass writes to, whose turn may have come already */
+    ops->event_wait(encoder->model->stream, encoder->settled);
 }

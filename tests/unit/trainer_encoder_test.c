@@ -264,6 +264,54 @@ START_TEST(no_memory_is_said) {
 }
 END_TEST
 
+/* Whether the model's stream knows that values are still being read. */
+static bool taking_back, noted;
+
+static void see_take_back(struct device_stream *stream, const struct codec *codec, size_t count,
+                          const struct device_unit *units, const float *shares, const uint8_t *bytes,
+                          const float *values, float *residual) {
+    real->take_back(stream, codec, count, units, shares, bytes, values, residual);
+    taking_back = true;
+    noted = false;
+}
+
+static void see_record(struct device_stream *stream, struct device_event *event) {
+    real->event_record(stream, event);
+    noted = noted || (stream == encoder.stream && event == encoder.settled);
+}
+
+static void see_wait(struct device_stream *stream, struct device_event *event) {
+    real->event_wait(stream, event);
+    if (noted && stream == model->stream && event == encoder.settled)
+        taking_back = noted = false;
+}
+
+/* Also where a push is settled when the turn of the next but one has come, whose values lie where its own do. */
+START_TEST(values_are_not_overwritten_before_they_were_taken_back) {
+    struct device_ops seen;
+    start("onebit", 2);
+    real = device->ops;
+    seen = *real;
+    seen.take_back = see_take_back;
+    seen.event_record = see_record;
+    seen.event_wait = see_wait;
+    device->ops = &seen;
+    push(&reference.made[0]);
+    push(&reference.made[1]);
+    for (size_t i = 0; i < 4; i++) {
+        if (i % 2)
+            trainer_encoder_turn(&encoder);
+        settle(&reference.made[i % 2], 0.5f, 0);
+        if (!(i % 2))
+            trainer_encoder_turn(&encoder);
+        ck_assert_msg(!taking_back, "push %zu", i);
+        push(&reference.made[i % 2]);
+    }
+    device->ops = real;
+    stop();
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("trainer_encoder");
     TCase *tests = tcase_create("trainer_encoder");
@@ -276,6 +324,7 @@ int main(void) {
     tcase_add_test(tests, what_another_trainer_has_left_is_gone_on_with);
     tcase_add_test(tests, clients_of_devices_in_host_memory_encode);
     tcase_add_test(tests, no_memory_is_said);
+    tcase_add_test(tests, values_are_not_overwritten_before_they_were_taken_back);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
