@@ -79,6 +79,10 @@ bool host_read_ticks(FILE *file, uint64_t *busy, uint64_t *all) {
     return true;
 }
 
+uint32_t host_busy_percent(uint64_t busy, uint64_t all) {
+    return busy < all ? (uint32_t)(100 * busy / all) : 100;
+}
+
 /* From the beginning, and not what was read ahead before. */
 static void read_anew(FILE *file) {
     if (!file)
@@ -98,7 +102,7 @@ static bool sample_cpu(struct agent_devices *devices, struct device_sample *samp
         devices->all_ticks = all;
         stats->utilisation_known = all_before > 0 && all > all_before && busy >= busy_before;
         if (stats->utilisation_known)
-            stats->utilisation_percent = (uint32_t)(100 * (busy - busy_before) / (all - all_before));
+            stats->utilisation_percent = host_busy_percent(busy - busy_before, all - all_before);
     }
     snprintf(sample->name, sizeof sample->name, "%" PRId64 " core%s", host_cores(), host_cores() == 1 ? "" : "s");
     return known || stats->utilisation_known;

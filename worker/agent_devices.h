@@ -34,5 +34,7 @@ size_t agent_devices_take(struct agent_devices *devices, struct device_sample sa
 bool host_read_memory(FILE *file, uint64_t *bytes, uint64_t *used_bytes);
 /* Ticks since the start of the machine, of all cores. */
 bool host_read_ticks(FILE *file, uint64_t *busy, uint64_t *all);
+/* Of the ticks since a moment ago; 100 at most: the kernel's count of idle ones may go back a little. */
+uint32_t host_busy_percent(uint64_t busy, uint64_t all);
 
 #endif

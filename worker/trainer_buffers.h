@@ -65,7 +65,7 @@ LG_MUST_CHECK enum lg_status trainer_buffers_pull_wait(struct trainer_buffers *b
                                                        struct lg_error *error);
 /* What was filled ahead, by a pull or from elsewhere through `ahead`, is computed from now. */
 LG_MUST_CHECK enum lg_status trainer_buffers_adopt(struct trainer_buffers *buffers, struct lg_error *error);
-/* The next backward pass writes to the next of the gradient buffers; what was pushed from it must be settled. */
+/* The next backward pass writes to the next of the gradient buffers; what was pushed from it must be settled before. */
 void trainer_buffers_turn(struct trainer_buffers *buffers);
 /* ---- only with a stream. From model_backward's announcement of tensors [first, first + count), elements [from, to):
  * sends their gradients on the way to the host. */

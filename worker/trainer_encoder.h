@@ -60,7 +60,7 @@ void trainer_encoder_deinit(struct trainer_encoder *encoder);
 LG_MUST_CHECK enum lg_status trainer_encoder_hand_over(struct trainer_encoder *encoder, struct lg_client *client,
                                                        struct lg_error *error);
 
-/* The next backward pass writes to the next push's values; what was pushed from there must be settled. */
+/* The next backward pass writes to the next push's values; what was pushed from there must be settled before it. */
 void trainer_encoder_turn(struct trainer_encoder *encoder);
 /* Before that push is started: its units, for lg_push.encoded. */
 struct lg_encoded_unit *trainer_encoder_begin(struct trainer_encoder *encoder, const struct lg_client *client);

@@ -87,6 +87,9 @@ START_TEST(the_kernel_is_read) {
     rewind(file);
     ck_assert(!host_read_memory(file, &a, &b));
     fclose(file);
+    ck_assert_uint_eq(host_busy_percent(33, 100), 33);
+    ck_assert_uint_eq(host_busy_percent(800, 800), 100);
+    ck_assert_uint_eq(host_busy_percent(800, 790), 100); /* idle ticks have gone back */
 }
 END_TEST
 
