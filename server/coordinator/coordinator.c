@@ -60,6 +60,8 @@ int64_t core_since_ms(const struct coordinator *core, int64_t then_ns) {
 
 void core_copy(char *to, size_t bytes, const char *from) {
     size_t length = strnlen(from, bytes - 1);
+    while (length > 0 && ((unsigned char)from[length] & 0xC0) == 0x80) /* within a character */
+        length--;
     memcpy(to, from, length);
     to[length] = '\0';
 }

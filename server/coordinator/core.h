@@ -317,7 +317,7 @@ void core_ack(struct coordinator *core, const struct coordinator_input *input, e
 void core_put(struct coordinator *core, enum store_table table, const void *row);
 void core_remove(struct coordinator *core, enum store_table table, const void *row);
 int64_t core_since_ms(const struct coordinator *core, int64_t then_ns);
-void core_copy(char *to, size_t bytes, const char *from); /* cuts */
+void core_copy(char *to, size_t bytes, const char *from); /* cuts, between characters: JSON takes no half ones */
 uint64_t core_random(struct coordinator *core);           /* never 0 */
 
 /* ---- members.c */

@@ -122,6 +122,30 @@ START_TEST(devices_are_shown_as_far_as_they_are_known) {
 }
 END_TEST
 
+/* JSON takes no half characters: what is too long is cut between two. */
+START_TEST(long_names_are_cut_between_characters) {
+    enum { ROOM = 96 };
+    struct world *world = world_new(1);
+    world_populate(world);
+    const struct world_agent *agent = &world->agents[0];
+    for (size_t odd = 0; odd < 2; odd++) {
+        char name[2 * ROOM + 2] = "x";
+        for (size_t i = 0; i < ROOM; i++)
+            memcpy(name + odd + 2 * i, "\xc3\xa9", 3);
+        const struct wire_device_stats stats = {.device = "cuda:0", .name = name};
+        struct wire_message beat = {.kind = WIRE_BEAT, .request = 5};
+        beat.beat = (struct wire_beat){
+            .member = agent->member, .instance = agent->instance, .devices = &stats, .device_count = 1};
+        world_say(world, agent->route, &beat);
+        json_t *device = device_of(world, 0);
+        ck_assert_ptr_nonnull(device);
+        ck_assert_uint_eq(strlen(json_string_value(json_object_get(device, "name"))), ROOM - 2 + odd);
+        json_decref(device);
+    }
+    world_free(world);
+}
+END_TEST
+
 START_TEST(all_documents_stay_readable_without_the_new_numbers) {
     struct world *world = world_new(1);
     world_populate(world);
@@ -150,6 +174,7 @@ int main(void) {
     tcase_add_test(tests, recent_times_are_of_the_last_windows);
     tcase_add_test(tests, rates_are_over_seconds_and_begin_anew_with_the_counts);
     tcase_add_test(tests, devices_are_shown_as_far_as_they_are_known);
+    tcase_add_test(tests, long_names_are_cut_between_characters);
     tcase_add_test(tests, all_documents_stay_readable_without_the_new_numbers);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
