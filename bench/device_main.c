@@ -78,6 +78,11 @@ static double now_seconds(void) {
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
+/* Until what was measured is done: a model has a stream of its own. */
+static enum lg_status wait(struct bench *bench, struct lg_error *error) {
+    return bench->ops->synchronize(bench->model ? bench->model->stream : bench->stream, error);
+}
+
 /* Seconds of one call, over as many as take settings.seconds after three to warm up. */
 static enum lg_status measure(struct bench *bench, work_fn *work, double *seconds, struct lg_error *error) {
     enum lg_status status = LG_OK;
@@ -85,13 +90,13 @@ static enum lg_status measure(struct bench *bench, work_fn *work, double *second
     for (int i = 0; i < 3 && status == LG_OK; i++)
         status = work(bench, error);
     if (status == LG_OK)
-        status = bench->ops->synchronize(bench->stream, error);
+        status = wait(bench, error);
     double start = now_seconds(), spent = 0;
     while (status == LG_OK && spent < bench->settings.seconds) {
         for (uint64_t i = 0; i < step && status == LG_OK; i++)
             status = work(bench, error);
         if (status == LG_OK)
-            status = bench->ops->synchronize(bench->stream, error);
+            status = wait(bench, error);
         count += step;
         step = count; /* so that waiting for the device does not count */
         spent = now_seconds() - start;
