@@ -14,8 +14,6 @@ namespace {
 #ifndef CUDA_CONV_ROOM_FLOATS
 #define CUDA_CONV_ROOM_FLOATS (1 << 26) /* of columns and turned together; more only where one image needs more */
 #endif
-enum { SUM_BLOCK = 512 };
-
 struct conv {
     size_t channels, height, width, filters, kernel, padding;
     size_t out_height, out_width, places, taps, image; /* image: numbers of an input */
@@ -104,22 +102,25 @@ template <class T> __global__ void turn_kernel(struct conv c, size_t n, const T 
     }
 }
 
-/* dbias[filter] = sum of dy [batch][filters][places] over images and places; a block takes a filter. */
-template <class T> __global__ void bias_gradient_kernel(struct conv c, size_t batch, const T *dy, float *dbias) {
-    __shared__ float part[SUM_BLOCK];
-    size_t filter = blockIdx.x;
-    float sum = 0;
-    for (size_t i = threadIdx.x; i < batch * c.places; i += SUM_BLOCK)
-        sum += widened(dy[(i / c.places * c.filters + filter) * c.places + i % c.places]);
-    part[threadIdx.x] = sum;
-    __syncthreads();
-    for (unsigned half = SUM_BLOCK / 2; half > 0; half /= 2) {
-        if (threadIdx.x < half)
-            part[threadIdx.x] += part[threadIdx.x + half];
-        __syncthreads();
+/* partial [gridDim.y][filters]: sums of dy [batch][filters][places] over the places of a chunk's images. A block takes
+ * a filter, a warp one image in CUDA_TILE_ROWS. */
+template <class T>
+__global__ void bias_gradient_kernel(struct conv c, size_t batch, size_t images_each, const T *dy, float *partial) {
+    size_t filter = blockIdx.x, first = blockIdx.y * images_each;
+    size_t last = first + images_each < batch ? first + images_each : batch;
+    pack<1> sum = {};
+    for (size_t image = first + threadIdx.y; image < last; image += CUDA_TILE_ROWS) {
+        const T *map = dy + (image * c.filters + filter) * c.places;
+#pragma unroll 4
+        for (size_t place = threadIdx.x; place < c.places; place += CUDA_WARP)
+            sum.v[0] += widened(map[place]);
     }
+    sum = block_column_sum<1>(sum);
+    if (threadIdx.y > 0) /* the whole warp */
+        return;
+    float total = warp_sum(sum.v[0]);
     if (threadIdx.x == 0)
-        dbias[filter] = part[0];
+        partial[blockIdx.y * c.filters + filter] = total;
 }
 
 template <class T> void im2col(struct cuda_stream *s, const struct conv *c, size_t n, const T *x, T *columns) {
@@ -165,6 +166,21 @@ void images_backward(struct cuda_stream *s, const struct conv *c, size_t count, 
     CUDA_LAUNCH(s, col2im_kernel<T>, cuda_spread(s, elements, CUDA_BLOCK), CUDA_BLOCK, 0, *c, n, elements, room, dx);
 }
 
+/* dbias [filters]. The room of the products is free again: they come before in the stream. */
+template <class T>
+void bias_gradient(struct cuda_stream *s, const struct conv *c, size_t batch, const T *dy, float *dbias) {
+    unsigned chunks = cuda_chunks(s, batch * CUDA_TILE_ROWS, (unsigned)c->filters); /* of 8 images at least */
+    float *partial = dbias;
+    if (chunks > 1)
+        partial = (float *)cuda_scratch(s, CUDA_ROOM_OP, "convolution", chunks * c->filters * sizeof *partial);
+    if (!partial)
+        return;
+    CUDA_LAUNCH(s, bias_gradient_kernel<T>, dim3((unsigned)c->filters, chunks), dim3(CUDA_WARP, CUDA_TILE_ROWS), 0, *c,
+                batch, (batch + chunks - 1) / chunks, dy, partial);
+    if (chunks > 1)
+        cuda_sum_chunks(s, chunks, c->filters, c->filters, partial, dbias, NULL);
+}
+
 template <class T>
 void convolve_backward(struct cuda_stream *s, const struct conv *c, size_t batch, const T *x,
                        const struct activation *weight, const T *dy, T *dx, float *dweight, float *dbias) {
@@ -175,7 +191,7 @@ void convolve_backward(struct cuda_stream *s, const struct conv *c, size_t batch
                         dx ? dx + at * c->image : NULL, dweight, room);
     }
     if (dbias)
-        CUDA_LAUNCH(s, bias_gradient_kernel<T>, (unsigned)c->filters, SUM_BLOCK, 0, *c, batch, dy, dbias);
+        bias_gradient(s, c, batch, dy, dbias);
 }
 
 } // namespace

@@ -698,9 +698,10 @@ static void conv_reference(const struct device_conv *c, const float *x, const fl
 
 START_TEST(conv) {
     open_device(_i);
-    static const struct device_conv shapes[] = {{0, 1, 5, 5, 2, 3, 0},  {1, 1, 1, 1, 1, 1, 0},   {3, 2, 7, 9, 5, 3, 0},
-                                                {2, 3, 8, 8, 4, 5, 2},  {5, 1, 28, 28, 8, 5, 0}, {2, 4, 5, 31, 3, 5, 1},
-                                                {4, 2, 3, 3, 33, 3, 1}, {1, 1, 2, 2, 2, 5, 2}};
+    static const struct device_conv shapes[] = {
+        {0, 1, 5, 5, 2, 3, 0},  {1, 1, 1, 1, 1, 1, 0},   {3, 2, 7, 9, 5, 3, 0},
+        {2, 3, 8, 8, 4, 5, 2},  {5, 1, 28, 28, 8, 5, 0}, {2, 4, 5, 31, 3, 5, 1},
+        {4, 2, 3, 3, 33, 3, 1}, {1, 1, 2, 2, 2, 5, 2},   {35, 1, 5, 4, 2, 3, 0}};
     for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
         const struct device_conv *c = &shapes[s];
         size_t places =
