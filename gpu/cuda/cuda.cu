@@ -395,6 +395,7 @@ static enum lg_status look_at(struct cuda_device *device, const char *math, stru
     cudaDeviceGetAttribute(&read_only, cudaDevAttrHostRegisterReadOnlySupported, device->number);
     if (cudaDeviceGetAttribute(&clock_khz, cudaDevAttrClockRate, device->number) != cudaSuccess)
         clock_khz = 0;
+    cudaGetLastError(); /* so that the first launch does not return what an attribute that is not known has left */
     device->register_read_only = read_only != 0;
     device->multiprocessors = (unsigned)properties.multiProcessorCount;
     device->shared_bytes_max = properties.sharedMemPerBlockOptin;
