@@ -8,7 +8,11 @@
 
 #include "common/random.h"
 
-enum { CORE_ALIGNMENT_BYTES = 64, NARROW_ALIGNMENT = 64 /* elements */ };
+enum { CORE_ALIGNMENT_BYTES = 64, NARROW_ALIGNMENT = 64 /* elements */, PAGE_BYTES = 4096 };
+
+static size_t rounded(size_t bytes) {
+    return (bytes + CORE_ALIGNMENT_BYTES - 1) / CORE_ALIGNMENT_BYTES * CORE_ALIGNMENT_BYTES;
+}
 
 void core_init(struct core *core, const struct model_kind *kind, const struct dataset_info *info, struct device *device,
                uint32_t batch_max, uint32_t labels) {
@@ -19,6 +23,7 @@ void core_init(struct core *core, const struct model_kind *kind, const struct da
     core->ops = device->ops;
     core_plan(core, &core->labels, (size_t)batch_max * labels);
     core_plan(core, &core->sums, 1);
+    core->kept_bytes = rounded(sizeof(struct device_sums)) + rounded((size_t)batch_max * labels * sizeof(int32_t));
     core->narrow_first = UINT64_MAX;
 }
 
@@ -27,6 +32,9 @@ void core_deinit(struct core *core) {
         core->ops->free(core->model.device, core->memory);
     if (core->stream)
         core->ops->stream_close(core->stream);
+    if (core->kept)
+        core->ops->host_unregister(core->model.device, core->kept);
+    free(core->kept);
     free(core->pieces);
     free(core->model.tensors);
 }
@@ -121,8 +129,20 @@ static void plan_narrow(struct core *core) {
     core_plan_activation(core, &core->narrow, elements - core->narrow_first);
 }
 
-static size_t rounded(size_t bytes) {
-    return (bytes + CORE_ALIGNMENT_BYTES - 1) / CORE_ALIGNMENT_BYTES * CORE_ALIGNMENT_BYTES;
+/* Where there is none, copies are made from and to what callers have. The loss lies at its start. */
+static void keep_memory(struct core *core) {
+    struct device *device = core->model.device;
+    core->kept_bytes += rounded(core->staged_floats * sizeof(float));
+    size_t bytes = (core->kept_bytes + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES;
+    char *memory = device->host_memory ? NULL : aligned_alloc(PAGE_BYTES, bytes);
+    if (!memory)
+        return;
+    memset(memory, 0, bytes);
+    if (core->ops->host_register(device, memory, bytes, false))
+        core->kept = memory;
+    else
+        free(memory);
+    core->kept_used = rounded(sizeof(struct device_sums));
 }
 
 enum lg_status core_commit(struct core *core, struct lg_error *error) {
@@ -146,6 +166,7 @@ enum lg_status core_commit(struct core *core, struct lg_error *error) {
         memcpy(core->pieces[i].slot, &next, sizeof next);
         next += rounded(core->pieces[i].bytes);
     }
+    keep_memory(core);
     core->ops->fill(core->stream, model->elements, 0, model->parameters);
     core->ops->fill(core->stream, model->elements, 0, model->gradients);
     return core->ops->synchronize(core->stream, error);
@@ -157,11 +178,20 @@ void core_begin(struct core *core) {
         core->ops->narrow(core->stream, model->elements - core->narrow_first, model->parameters + core->narrow_first,
                           core->narrow);
     model->same_parameters = false;
+    core->kept_used = rounded(sizeof(struct device_sums));
+}
+
+void core_send(struct core *core, size_t bytes, const void *host, void *memory) {
+    if (core->kept && rounded(bytes) <= core->kept_bytes - core->kept_used) {
+        host = memcpy(core->kept + core->kept_used, host, bytes);
+        core->kept_used += rounded(bytes);
+    }
+    core->ops->upload(core->stream, bytes, host, memory);
 }
 
 void core_upload(struct core *core, size_t floats, const float *host, struct activation *x) {
     assert(!core->narrow || floats <= core->staged_floats);
-    core->ops->upload(core->stream, floats * sizeof *host, host, core->narrow ? (void *)core->staged : (void *)x);
+    core_send(core, floats * sizeof *host, host, core->narrow ? (void *)core->staged : (void *)x);
     if (core->narrow)
         core->ops->narrow(core->stream, floats, core->staged, x);
 }
@@ -170,13 +200,14 @@ enum lg_status core_loss(struct core *core, uint32_t rows, uint32_t labels_each,
                          const struct activation *logits, struct activation *gradient, struct model_result *result,
                          struct lg_error *error) {
     uint32_t predictions = rows * labels_each;
-    struct device_sums sums = {0};
-    core->ops->upload(core->stream, predictions * sizeof *labels, labels, core->labels);
+    struct device_sums here = {0}, *sums = core->kept ? (void *)core->kept : &here;
+    core_send(core, predictions * sizeof *labels, labels, core->labels);
     core->ops->softmax_cross_entropy(core->stream, predictions, core->model.info.classes, logits, core->labels,
                                      1.0f / (float)predictions, gradient, core->sums);
-    core->ops->download(core->stream, sizeof sums, core->sums, &sums);
+    core->ops->download(core->stream, sizeof *sums, core->sums, sums);
     enum lg_status status = core->ops->synchronize(core->stream, error);
-    *result = (struct model_result){sums.loss, predictions, sums.correct};
+    core->kept_used = rounded(sizeof *sums); /* all has arrived */
+    *result = (struct model_result){sums->loss, predictions, sums->correct};
     core->rows = status == LG_OK ? rows : 0;
     return status;
 }

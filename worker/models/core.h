@@ -31,6 +31,8 @@ struct core {
     uint64_t narrow_first;     /* products read no tensor that lies before */
     float *staged;             /* what core_upload narrows, on such devices */
     size_t staged_floats;
+    char *kept; /* memory of the host that stays in place: batches, and the loss, pass through it; NULL: they do not */
+    size_t kept_bytes, kept_used;
     bool failed;              /* an allocation failed while planning */
     uint32_t rows;            /* samples of the last forward; 0: there is nothing to go backward from */
     int32_t *labels;          /* device [batch_max * predictions per sample] */
@@ -55,7 +57,7 @@ struct core_tensor core_filters(struct core *core, uint64_t filters, uint64_t ch
 void core_plan_bytes(struct core *core, void *slot, size_t bytes);
 /* `count` numbers of an activation. */
 void core_plan_activation(struct core *core, struct activation **slot, size_t count);
-/* core_upload will be given up to `floats` at a time. */
+/* core_upload, or core_send with numbers of 4 bytes, will be given up to `floats` in a forward pass. */
 void core_plan_upload(struct core *core, size_t floats);
 /* Allocates parameters, gradients and everything planned, and sets the slots. */
 LG_MUST_CHECK enum lg_status core_commit(struct core *core, struct lg_error *error);
@@ -75,8 +77,11 @@ static inline const struct activation *core_weight(const struct core *core, stru
     return (const struct activation *)(const void *)core_parameter(core, tensor);
 }
 
-/* Brings core_weight up to date with the parameters. */
+/* Brings core_weight up to date with the parameters. What was sent before must have arrived. */
 void core_begin(struct core *core);
+/* bytes of the host's memory, the caller's again at once -> device memory. Copies from memory that may be paged out
+ * would wait for all that the stream was given before. */
+void core_send(struct core *core, size_t bytes, const void *host, void *memory);
 /* Host floats -> x, in the device's own type. */
 void core_upload(struct core *core, size_t floats, const float *host, struct activation *x);
 

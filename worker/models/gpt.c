@@ -100,6 +100,7 @@ static void gpt_plan(struct gpt *m, const struct dataset_info *info) {
     m->tokens_weight = core_matrix(c, info->classes, m->width, "token.weight");
     m->positions_weight = core_matrix(c, info->context, m->width, "position.weight");
     core_plan(c, &m->tokens, rows);
+    core_plan_upload(c, rows);
     for (size_t i = 0; i < m->layers; i++)
         block_plan(m, i, rows);
     norm_plan(m, &m->norm, rows, "norm");
@@ -241,7 +242,7 @@ static void gpt_logits(struct gpt *m, const int32_t *tokens, uint32_t batch, uin
     struct core *c = &m->core;
     uint32_t rows = batch * time;
     core_begin(c);
-    c->ops->upload(c->stream, (size_t)rows * sizeof *tokens, tokens, m->tokens);
+    core_send(c, (size_t)rows * sizeof *tokens, tokens, m->tokens);
     c->ops->embedding_forward(c->stream, batch, time, m->width, m->tokens, core_parameter(c, m->tokens_weight),
                               core_parameter(c, m->positions_weight), m->blocks[0].x);
     for (size_t i = 0; i < m->layers; i++)
