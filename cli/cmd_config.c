@@ -20,10 +20,25 @@ static const struct option options[] = {
 static const struct option_table table = {"config check", "options of `lagoon config check`", options,
                                           sizeof options / sizeof *options, sizeof(struct check_options)};
 
+/* "model" and "model.kind" are in section "model". */
+static bool in_section(const char *key, const char *const *sections) {
+    for (; *sections; sections++) {
+        size_t length = strlen(*sections);
+        if (strncmp(key, *sections, length) == 0 && (key[length] == '.' || key[length] == '\0'))
+            return true;
+    }
+    return false;
+}
+
+/* How many entries the table has an option for, or a section of options. */
 static int keys_known(const struct option_table *of, const struct config *config) {
     int known = 0;
-    for (size_t i = 0; i < of->count; i++)
-        known += config_find(config, of->options[i].key) != NULL;
+    for (size_t i = 0; i < config->count; i++) {
+        bool found = false;
+        for (size_t j = 0; j < of->count && !found; j++)
+            found = in_section(of->options[j].key, (const char *const[]){config->entries[i].key, NULL});
+        known += found;
+    }
     return known;
 }
 
@@ -31,16 +46,12 @@ static int keys_known(const struct option_table *of, const struct config *config
 static const char *guess(const struct config *config) {
     int server = keys_known(&server_table, config), worker = keys_known(&worker_table, config),
         job = keys_known(&job_table, config);
-    for (size_t i = 0; i < config->count; i++) {
-        const char *key = config->entries[i].key;
-        if (!strncmp(key, "sim.", 4) || !strncmp(key, "grid.", 5) || !strncmp(key, "variants.", 9))
+    for (size_t i = 0; i < config->count; i++)
+        if (in_section(config->entries[i].key, (const char *const[]){"sim", "grid", "variants", NULL}))
             return "experiment";
-    }
-    for (size_t i = 0; i < config->count; i++) {
-        const char *key = config->entries[i].key;
-        if (!strncmp(key, "model.", 6) || !strncmp(key, "dataset.", 8) || !strncmp(key, "train.", 6))
+    for (size_t i = 0; i < config->count; i++)
+        if (in_section(config->entries[i].key, (const char *const[]){"model", "dataset", "train", NULL}))
             return "job";
-    }
     if (config_find(config, "role") || config_find(config, "shards.count"))
         return "server";
     if (config_find(config, "slots") || config_find(config, "device"))

@@ -162,11 +162,12 @@ enum lg_status option_apply(const struct option_table *table, const char *prefix
     return LG_OK;
 }
 
-/* "known here: a, b, c" for the section of `key`, as far as it fits; empty when there is no such section. */
-static void list_section(const char *key, const struct option_table *const *tables, const char *const *prefixes,
-                         size_t count, char *text, size_t size) {
-    const char *dot = strrchr(key, '.');
-    size_t section = dot ? (size_t)(dot - key) + 1 : 0, used = 0;
+/* `introduction` and "a, b, c" for the keys that begin with the first `section` bytes of `key`, as far as they fit;
+ * empty when there are none. */
+static void list_section(const char *introduction, const char *key, size_t section,
+                         const struct option_table *const *tables, const char *const *prefixes, size_t count,
+                         char *text, size_t size) {
+    size_t used = 0;
     text[0] = '\0';
     for (size_t t = 0; t < count; t++) {
         for (size_t i = 0; i < tables[t]->count; i++) {
@@ -174,9 +175,47 @@ static void list_section(const char *key, const struct option_table *const *tabl
             key_join(prefixes[t], &tables[t]->options[i], known);
             if (strncmp(known, key, section) != 0 || strchr(known + section, '.') || used + strlen(known) + 20 > size)
                 continue;
-            used += (size_t)snprintf(text + used, size - used, "%s\"%s\"", used ? ", " : "; known here: ", known);
+            used += (size_t)snprintf(text + used, size - used, "%s\"%s\"", used ? ", " : introduction, known);
         }
     }
+}
+
+/* Whether the option may be the one that was meant where its section was given `value`: numbers are no names. */
+static bool fits(const struct option *option, const char *value) {
+    union {
+        bool flag;
+        int64_t integer;
+        uint64_t bytes;
+        double number;
+        char text[OPTION_TEXT_BYTES];
+        struct option_ints integers;
+    } field;
+    if (option->type == OPTION_STRING && !isalpha((unsigned char)value[0]))
+        return false;
+    return option_value_parse(option, value, &field) == LG_OK;
+}
+
+/* For an entry that is a plain value where a section is expected, `updater: adam`; LG_OK where it is not one. */
+static enum lg_status check_section(const struct config_entry *entry, const char *place,
+                                    const struct option_table *const *tables, const char *const *prefixes, size_t count,
+                                    struct lg_error *error) {
+    char section[KEY_BYTES], list[300];
+    size_t length = (size_t)snprintf(section, sizeof section, "%s.", entry->key);
+    bool plain = entry->value[0] != '\0' && strpbrk(entry->value, " ,:{}[]#\"'") == NULL;
+    for (size_t t = 0; plain && t < count; t++) {
+        for (size_t i = 0; i < tables[t]->count; i++) {
+            char known[KEY_BYTES];
+            key_join(prefixes[t], &tables[t]->options[i], known);
+            if (strncmp(known, section, length) != 0 || !fits(&tables[t]->options[i], entry->value))
+                continue;
+            return lg_fail(error, LG_INVALID,
+                           entry->line > 0 ? "%s: \"%s\" has keys of its own; did you mean \"%s: {%s: %.60s}\"?"
+                                           : "%s: \"%s\" has keys of its own; did you mean \"%s.%s=%.60s\"?",
+                           place, entry->key, entry->key, known + length, entry->value);
+        }
+    }
+    list_section(": ", section, length, tables, prefixes, count, list, sizeof list);
+    return list[0] ? lg_fail(error, LG_INVALID, "%s: \"%s\" has keys of its own%s", place, entry->key, list) : LG_OK;
 }
 
 enum lg_status option_check_unused(const struct config *config, const struct option_table *const *tables,
@@ -187,11 +226,15 @@ enum lg_status option_check_unused(const struct config *config, const struct opt
         if (entry->used)
             continue;
         config_place(entry, place, sizeof place);
+        if (check_section(entry, place, tables, prefixes, count, error) != LG_OK)
+            return LG_INVALID;
         char nearest[KEY_BYTES];
         if (tables_nearest(entry->key, tables, prefixes, count, nearest))
             return lg_fail(error, LG_INVALID, "%s: unknown key \"%s\"; did you mean \"%s\"?", place, entry->key,
                            nearest);
-        list_section(entry->key, tables, prefixes, count, hint, sizeof hint);
+        const char *dot = strrchr(entry->key, '.');
+        list_section("; known here: ", entry->key, dot ? (size_t)(dot - entry->key) + 1 : 0, tables, prefixes, count,
+                     hint, sizeof hint);
         return lg_fail(error, LG_INVALID, "%s: unknown key \"%s\"%s", place, entry->key, hint);
     }
     return LG_OK;

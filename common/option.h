@@ -55,7 +55,9 @@ LG_MUST_CHECK enum lg_status option_apply(const struct option_table *table, cons
                                           void *out, struct lg_error *error);
 
 /* LG_INVALID for the first entry nobody used, with the nearest key of the `tables` (prefixes alongside) as a
- * suggestion: `job.yaml:3:1: unknown key "updater.bet1"; did you mean "updater.beta1"?` */
+ * suggestion: `job.yaml:3:1: unknown key "updater.bet1"; did you mean "updater.beta1"?`, or with the key of a section
+ * that a plain value was meant for: `job.yaml:3:10: "updater" has keys of its own; did you mean "updater: {kind:
+ * adam}"?` */
 LG_MUST_CHECK enum lg_status option_check_unused(const struct config *config, const struct option_table *const *tables,
                                                  const char *const *prefixes, size_t count, struct lg_error *error);
 

@@ -65,6 +65,26 @@ class Basics(unittest.TestCase):
                 self.assertEqual(done.returncode, 0, done.stderr)
 
 
+    def test_values_in_place_of_sections(self):
+        for line, said in (("model: mlp", 'x.yaml:1:8: "model" has keys of its own; did you mean "model: {kind: mlp}"?'),
+                           ("updater: adam", 'did you mean "updater: {kind: adam}"?'),
+                           ("local: {updater: adamw}", 'did you mean "local.updater: {kind: adamw}"?'),
+                           ("lr: 0.1", 'did you mean "lr: {base: 0.1}"?'),
+                           ("push: int8", 'did you mean "push: {codec: int8}"?'),
+                           ("http: 9000", 'did you mean "http: {port: 9000}"?'),
+                           ("slots: 2\nhttp: 9000", 'did you mean "http: {port: 9000}"?')):
+            with tempfile.TemporaryDirectory() as dir:
+                path = os.path.join(dir, "x.yaml")
+                with open(path, "w") as file:
+                    file.write(line + "\n")
+                done = lagoon("config", "check", path)
+                self.assertEqual(done.returncode, 2, line)
+                self.assertIn(said, done.stderr)
+        done = lagoon("submit", "updater=adam")
+        self.assertEqual(done.returncode, 2)
+        self.assertIn('argument: "updater" has keys of its own; did you mean "updater.kind=adam"?', done.stderr)
+
+
 class UpAndDown(unittest.TestCase):
     def test_local_cluster(self):
         with tempfile.TemporaryDirectory() as dir:

@@ -188,6 +188,30 @@ START_TEST(unknown_keys_are_suggested) {
 }
 END_TEST
 
+/* A value where keys are expected is taken for the first key that it fits. */
+START_TEST(sections_are_no_values) {
+    expect_unknown("http: 9000\n", "job.yaml:1:7: \"http\" has keys of its own; did you mean \"http: {port: 9000}\"?");
+    expect_unknown("http: 5s\n", "job.yaml:1:7: \"http\" has keys of its own; did you mean \"http: {wait_ms: 5s}\"?");
+    expect_unknown("data: csv\n", "job.yaml:1:7: \"data\" has keys of its own; did you mean \"data: {path: csv}\"?");
+    expect_unknown("data: 3\n", "job.yaml:1:7: \"data\" has keys of its own: \"data.path\", \"data.kind\"");
+    expect_unknown("data: [idx, csv]\n", "job.yaml:1:7: \"data\" has keys of its own: \"data.path\", \"data.kind\"");
+    expect_unknown("data: 'idx: 3'\n", "job.yaml:1:7: \"data\" has keys of its own: \"data.path\", \"data.kind\"");
+    expect_unknown("htp: x\n", "job.yaml:1:6: unknown key \"htp\"; known here: \"fast\", \"beta\", \"pool_bytes\", "
+                               "\"name\", \"mode\", \"hidden\", \"any\"");
+}
+END_TEST
+
+START_TEST(arguments_are_suggested_as_arguments) {
+    const struct option_table *tables[] = {&sample_table};
+    struct lg_error error = {0};
+    struct config *config = config_new();
+    ck_assert_int_eq(config_set(config, "http", "9000", "argument", &error), LG_OK);
+    ck_assert_int_eq(option_check_unused(config, tables, (const char *const[]){""}, 1, &error), LG_INVALID);
+    ck_assert_str_eq(error.message, "argument: \"http\" has keys of its own; did you mean \"http.port=9000\"?");
+    config_free(config);
+}
+END_TEST
+
 /* Cuts `line` at spaces into argv (room for 20); returns argc. */
 static int split(char *line, char **argv) {
     int argc = 0;
@@ -376,6 +400,8 @@ int main(void) {
     tcase_add_test(tests, long_texts_are_refused);
     tcase_add_test(tests, required_options_are_asked_for);
     tcase_add_test(tests, unknown_keys_are_suggested);
+    tcase_add_test(tests, sections_are_no_values);
+    tcase_add_test(tests, arguments_are_suggested_as_arguments);
     tcase_add_test(tests, flags_are_taken);
     tcase_add_test(tests, flags_override_files_and_booleans_turn_off);
     tcase_add_test(tests, bad_flags_are_refused);
