@@ -51,7 +51,7 @@ static void print_head(const json_t *job) {
            units_count((uint64_t)field_integer(job, "parameters", 0), count, sizeof count),
            (long long)json_array_size(json_object_get(job, "tensors")),
            units_bytes((uint64_t)field_integer(job, "bytes", 0), bytes, sizeof bytes));
-    printf("  progress     epoch %lld of %lld, %s of %s samples%s%s%s\n", field_integer(job, "epoch", 0),
+    printf("  progress     epoch %lld of %lld, %s of %s samples%s%s%s\n", field_epoch(job),
            field_integer(job, "epochs", 0),
            units_count((uint64_t)field_integer(job, "samples_applied", 0), count, sizeof count),
            units_count((uint64_t)field_integer(job, "samples_total", 0), all, sizeof all), now > 0 ? ", " : "",
@@ -59,9 +59,10 @@ static void print_head(const json_t *job) {
     print_tokens(job);
     printf("  staleness    mean %.2f, p99 %lld, max %lld; weight mean %.3f\n", field_number(staleness, "mean", 0),
            field_integer(staleness, "p99", 0), field_integer(staleness, "max", 0), field_number(job, "weight_mean", 0));
-    printf("  lost work    %lld slices taken over, %lld trainers restarted, %lld samples dropped by policy\n",
-           field_integer(job, "slices_taken_over", 0), field_integer(job, "restarts", 0),
-           field_integer(job, "dropped", 0));
+    long long slices = field_integer(job, "slices_taken_over", 0), restarts = field_integer(job, "restarts", 0);
+    long long dropped = field_integer(job, "dropped", 0);
+    printf("  lost work    %lld slice%s taken over, %lld trainer%s restarted, %lld sample%s dropped by policy\n",
+           slices, slices == 1 ? "" : "s", restarts, restarts == 1 ? "" : "s", dropped, dropped == 1 ? "" : "s");
 }
 
 /* What a trainer's time went into, the parts apart from each other. */
@@ -96,8 +97,11 @@ static void print_trainers(const json_t *job) {
         table_cell(&table, row, 6, "%s", now > 0 ? units_rate(now, text, sizeof text) : "-");
         time_cells(&table, row, 7, trainer);
         table_cell(&table, row, 12, "%s", field_text(trainer, "transport", "-"));
-        if (!json_object_get(trainer, "staleness_mean"))
-            continue; /* has ended */
+        if (!json_object_get(trainer, "staleness_mean")) { /* has ended */
+            for (size_t column = 13; column < 16; column++)
+                table_cell(&table, row, column, "-");
+            continue;
+        }
         table_cell(&table, row, 13, "%.2f", field_number(trainer, "staleness_mean", 0));
         table_cell(&table, row, 14, "%.3f", field_number(trainer, "weight_mean", 0));
         double memory = field_number(trainer, "memory_used_bytes", 0);

@@ -84,7 +84,7 @@ static void print_jobs(const json_t *document) {
         table_cell(&table, row, 0, "%lld", field_integer(job, "id", 0));
         table_cell(&table, row, 1, "%s", field_text(job, "name", "?"));
         table_cell(&table, row, 2, "%s", field_text(job, "state", "?"));
-        table_cell(&table, row, 3, "%lld/%lld", field_integer(job, "epoch", 0), field_integer(job, "epochs", 0));
+        table_cell(&table, row, 3, "%lld/%lld", field_epoch(job), field_integer(job, "epochs", 0));
         table_cell(&table, row, 4, "%.1f %%", total > 0 ? 100 * field_number(job, "samples_applied", 0) / total : 0);
         double now = field_number(job, "samples_per_second", 0);
         table_cell(&table, row, 5, "%s", now > 0 ? units_rate(now, rate, sizeof rate) : "-");

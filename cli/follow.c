@@ -30,12 +30,6 @@ static void erase(struct view *view) {
     view->drawn = false;
 }
 
-/* The epoch being trained, from 1; the document counts the finished ones. */
-static long long present_epoch(const json_t *job) {
-    long long finished = field_integer(job, "epoch", 0), all = field_integer(job, "epochs", 0);
-    return finished < all ? finished + 1 : all;
-}
-
 /* "glyphs-cnn: running, epoch 2/3, 52.7 %, 5.71k samples/s, loss 0.0287, test accuracy 98.85 %, staleness 1.5 p99 18,
  * 9.9 s left"; only the state before the first sample is applied. The brief form, with staleness as
  * mean/p99, fits 80 columns. */
@@ -59,11 +53,11 @@ static void describe(const json_t *job, bool brief, char *text, size_t bytes) {
                  100 * field_number(job, "accuracy", 0));
     units_rate(field_number(job, "samples_per_second", 0), rate, sizeof rate);
     if (brief)
-        snprintf(text, bytes, "epoch %lld/%lld, %.1f %%%s, %s/s, loss %.4f%s, stale %.1f/%.0f", present_epoch(job),
+        snprintf(text, bytes, "epoch %lld/%lld, %.1f %%%s, %s/s, loss %.4f%s, stale %.1f/%.0f", field_epoch(job),
                  field_integer(job, "epochs", 0), 100 * done / total, left, rate, loss, accuracy, mean, p99);
     else
         snprintf(text, bytes, "%s: %s, epoch %lld/%lld, %.1f %%, %s samples/s, loss %.4f%s, staleness %.1f p99 %.0f%s",
-                 name, state, present_epoch(job), field_integer(job, "epochs", 0), 100 * done / total, rate, loss,
+                 name, state, field_epoch(job), field_integer(job, "epochs", 0), 100 * done / total, rate, loss,
                  accuracy, mean, p99, left);
 }
 

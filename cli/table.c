@@ -85,6 +85,19 @@ long long field_integer(const json_t *object, const char *key, long long fallbac
     return json_is_number(value) ? (long long)json_number_value(value) : fallback;
 }
 
+bool field_is_live(const json_t *job) {
+    static const char *const ended[] = {"finished", "failed", "cancelled"};
+    bool live = true;
+    for (size_t i = 0; i < sizeof ended / sizeof *ended; i++)
+        live = live && strcmp(field_text(job, "state", ""), ended[i]) != 0;
+    return live;
+}
+
+long long field_epoch(const json_t *job) {
+    long long finished = field_integer(job, "epoch", 0);
+    return finished + (field_is_live(job) && finished < field_integer(job, "epochs", 0));
+}
+
 void print_json(const json_t *document, FILE *out) {
     json_dumpf(document, out, JSON_INDENT(2) | JSON_PRESERVE_ORDER | JSON_ENCODE_ANY);
     fputc('\n', out);

@@ -3,6 +3,7 @@
 #define LAGOON_CLI_TABLE_H
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stdio.h>
 
 enum { TABLE_COLUMNS_MAX = 16, TABLE_CELL_BYTES = 96 };
@@ -25,6 +26,11 @@ void table_print(struct table *table, const char *nothing, FILE *out);
 const char *field_text(const json_t *object, const char *key, const char *fallback);
 double field_number(const json_t *object, const char *key, double fallback);
 long long field_integer(const json_t *object, const char *key, long long fallback);
+
+/* Whether a job's document is of one that has not ended. */
+bool field_is_live(const json_t *job);
+/* The epoch that it trains, from 1; of one that has ended, how many it finished, which is what documents count. */
+long long field_epoch(const json_t *job);
 
 /* Pretty-prints a document with a final newline. */
 void print_json(const json_t *document, FILE *out);
