@@ -231,7 +231,9 @@ const struct cli_command cmd_top = {
         "time is split into computing (COMP), copies between host and device that it was held up by (COPY), waiting "
         "for shards and leases (WAIT), reading batches (READ) and its own work on what it sends and receives (SEND). "
         "STALE is the mean staleness of its pushes, MAX a job's greatest one. MFU is the share of its devices' "
-        "arithmetic that a model uses. What is not known is \"-\"; colours are left out where NO_COLOR is set.",
+        "arithmetic that a model uses. VERSION is a shard's "
+        "epoch and its count of pushes, where it holds one job. What is not known is \"-\"; colours are left out where "
+        "NO_COLOR is set.",
     .options = &table,
     .run = run,
 };

@@ -27,7 +27,9 @@ struct top_trainer {
     double staleness, weight, memory_bytes;
 };
 struct top_device {
-    char worker[TOP_TEXT_BYTES], device[TOP_TEXT_BYTES], name[TOP_TEXT_BYTES];
+    char worker[TOP_TEXT_BYTES], device[TOP_TEXT_BYTES];
+    char name[TOP_TEXT_BYTES]; /* where its worker is not alive: that worker's state */
+    bool alive;
     double used_bytes, total_bytes, utilisation, temperature_c, power_w;
 };
 struct top_shard {

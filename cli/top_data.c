@@ -63,7 +63,7 @@ static void read_job(struct top_job *job, const json_t *row) {
     double flops = rate_of(row, "flops_per_second"), peak = rate_of(row, "flops_peak");
     *job = (struct top_job){
         .id = field_integer(row, "id", 0),
-        .epoch = field_integer(row, "epoch", 0),
+        .epoch = field_epoch(row),
         .epochs = field_integer(row, "epochs", 0),
         .trainers = field_integer(row, "trainers", 0),
         .done = total > 0 ? done / total : NAN,
@@ -76,10 +76,7 @@ static void read_job(struct top_job *job, const json_t *row) {
     };
     text_of(row, "name", job->name);
     text_of(row, "state", job->state);
-    job->live = strcmp(job->state, "finished") != 0 && strcmp(job->state, "failed") != 0 &&
-                strcmp(job->state, "cancelled") != 0;
-    if (job->live && job->epoch < job->epochs)
-        job->epoch++; /* the document counts finished ones */
+    job->live = field_is_live(row);
 }
 
 /* Live ones as they came, then ended ones, the newest first. */
@@ -173,9 +170,11 @@ static const json_t *numbers_of(const json_t *worker, const char *device) {
     return NULL;
 }
 
+/* What a worker that is silent told last is not what its devices do now. */
 static void read_device(struct top *top, const json_t *worker, const char *name) {
     struct top_device *device = &top->devices[top->device_count++];
-    const json_t *numbers = numbers_of(worker, name);
+    bool alive = strcmp(field_text(worker, "state", "alive"), "alive") == 0;
+    const json_t *numbers = alive ? numbers_of(worker, name) : NULL;
     *device = (struct top_device){
         .used_bytes = number_of(numbers, "memory_used_bytes"),
         .total_bytes = number_of(numbers, "memory_bytes"),
@@ -184,7 +183,8 @@ static void read_device(struct top *top, const json_t *worker, const char *name)
         .power_w = number_of(numbers, "power_w"),
     };
     text_of(worker, "name", device->worker);
-    text_of(numbers, "name", device->name);
+    text_of(alive ? numbers : worker, alive ? "name" : "state", device->name);
+    device->alive = alive;
     copy_text(device->device, sizeof device->device, name);
 }
 

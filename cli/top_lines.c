@@ -164,7 +164,10 @@ static void fill_device(const struct top *top, size_t row, struct cell *cells) {
     put_share(&cells[4], device->utilisation);
     put_number(&cells[5], device->temperature_c, 0, " C");
     put_number(&cells[6], device->power_w, 0, " W");
-    put(&cells[7], "%s", device->name);
+    if (device->alive)
+        put(&cells[7], "%s", device->name);
+    else
+        put_state(&cells[7], device->name);
 }
 
 static const struct column shard_columns[] = {

@@ -129,6 +129,19 @@ START_TEST(lines_say_what_is_known) {
 }
 END_TEST
 
+START_TEST(devices_of_a_silent_worker_tell_nothing) {
+    read_text("{\"workers\": [{\"name\": \"gone\", \"state\": \"silent\", \"devices\": [\"cpu\"], \"device_stats\": ["
+              "{\"device\": \"cpu\", \"name\": \"2 cores\", \"memory_bytes\": 4096, \"memory_used_bytes\": 1024,"
+              " \"utilisation\": 1}]}]}");
+    ck_assert_uint_eq(top.device_count, 1);
+    ck_assert(isnan(top.devices[0].used_bytes) && isnan(top.devices[0].utilisation));
+    char *text = lines(0, 0, true);
+    ck_assert_ptr_nonnull(strstr(text, "\033[31msilent"));
+    ck_assert_ptr_null(strstr(text, "2 cores"));
+    free(text);
+}
+END_TEST
+
 START_TEST(colours_only_where_asked_for_and_beside_the_text) {
     read_text(document);
     char *text = lines(100, 30, true), *plain = lines(100, 30, false), *to = text;
@@ -267,6 +280,7 @@ int main(void) {
     tcase_set_timeout(tests, 60);
     tcase_add_test(tests, a_document_becomes_numbers);
     tcase_add_test(tests, lines_say_what_is_known);
+    tcase_add_test(tests, devices_of_a_silent_worker_tell_nothing);
     tcase_add_test(tests, colours_only_where_asked_for_and_beside_the_text);
     tcase_add_test(tests, every_window_holds_its_lines);
     tcase_add_test(tests, sections_share_the_height_and_say_what_is_left_out);
