@@ -141,11 +141,12 @@ static enum lg_status start(struct agent *agent, struct lg_error *error) {
     if (status != LG_OK)
         return status;
     char more[32] = "";
+    long long threads = (long long)host_threads(agent->config, agent->slots);
     if (agent->device_count > 1)
         snprintf(more, sizeof more, " and %zu more", agent->device_count - 1);
-    log_info("ready", "worker \"%s\": %lld slot%s, device %s%s, %lld threads each; stats at %s", agent->name,
-             (long long)agent->slots, agent->slots == 1 ? "" : "s", agent->devices[0], more,
-             (long long)host_threads(agent->config, agent->slots), http_url(agent->http));
+    log_info("ready", "worker \"%s\": %lld slot%s, device %s%s, %lld thread%s each; stats at %s", agent->name,
+             (long long)agent->slots, agent->slots == 1 ? "" : "s", agent->devices[0], more, threads,
+             threads == 1 ? "" : "s", http_url(agent->http));
     agent->device_numbers = agent_devices_start(&(struct agent_devices_options){
         .devices = (const char(*)[HOST_DEVICE_BYTES])agent->devices,
         .device_count = agent->device_count,

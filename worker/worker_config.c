@@ -143,10 +143,11 @@ enum lg_status worker_config_check(const struct config *config, void *out, struc
     char place[OPTION_TEXT_BYTES];
     enum lg_status status = check_name(config, worker->name, error);
     if (status == LG_OK && !device_fits(worker->device))
-        status = lg_fail(error, LG_INVALID,
-                         "%s: device \"%s\" must be auto, cpu or cuda:N, to which /tf32 or /bf16 may be added, or a "
-                         "list of the last two",
-                         place_of(config, "device", place, sizeof place), worker->device);
+        status =
+            lg_fail(error, LG_INVALID,
+                    "%s: device \"%s\" must be auto, cpu or cuda:N, or a list of the last two; auto and cuda:N may "
+                    "end in /tf32 or /bf16",
+                    place_of(config, "device", place, sizeof place), worker->device);
     if (status == LG_OK)
         status = check_coordinator(config, worker, error);
     if (status == LG_OK)
