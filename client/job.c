@@ -21,7 +21,8 @@ static const struct option options[] = {
     {"train.batch", OPTION_INT, AT(batch), "32", 1, 65536, NULL, "samples", "samples in one trainer's step"},
     {"train.micro_batch", OPTION_INT, AT(micro_batch), "0", 0, 65536, NULL, "samples",
      "samples that go through the model at once, where a whole batch takes too much memory: a step adds up the "
-     "gradients of several such pieces and pushes their mean, as of one; 0: the whole batch"},
+     "gradients of several such pieces and pushes their mean, as of one; 0, and anything above train.batch: the whole "
+     "batch"},
     {"train.epochs", OPTION_INT, AT(epochs), "1", 1, 100000, NULL, NULL, "passes over the training split"},
     {"train.pipeline", OPTION_INT, AT(pipeline), "1", 1, 2, NULL, "steps",
      "how far ahead a trainer asks for parameters: 1: each step computes from what its last push made of them; 2: from "
