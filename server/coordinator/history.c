@@ -30,11 +30,13 @@ static bool grow(struct line_ring *ring) {
 /* Appends as number ring->next. `dropped` gets the number of the line that went for it, or UINT64_MAX. */
 bool line_ring_add(struct line_ring *ring, uint64_t trainer, int64_t at_ms, const char *text, uint64_t *dropped) {
     *dropped = UINT64_MAX;
-    char *copy = strndup(text, CORE_LINE_BYTES);
+    const size_t bytes = strnlen(text, CORE_LINE_BYTES) + 1;
+    char *copy = malloc(bytes);
     if (!copy || (ring->count == ring->capacity && ring->capacity < ring->limit && !grow(ring))) {
         free(copy);
         return false;
     }
+    core_copy(copy, bytes, text);
     if (ring->count == ring->capacity) {
         struct line *oldest = &ring->lines[ring->first];
         *dropped = oldest->seq;

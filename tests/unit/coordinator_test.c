@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "common/log.h"
+#include "server/coordinator/core.h"
 #include "tests/support/world.h"
 
 static void expect_refused(const struct world *world, enum lg_status status, const char *text) {
@@ -699,6 +700,22 @@ START_TEST(lines_are_kept_and_asked_for_from_a_number_on) {
 }
 END_TEST
 
+START_TEST(long_lines_are_cut_between_characters) {
+    static char text[2 * CORE_LINE_BYTES] = "x"; /* the rest are characters of two bytes */
+    struct world *world = world_new(1);
+    const char *line = text;
+    world_submit(world, "name=a");
+    for (size_t i = 1; i + 2 < sizeof text; i += 2)
+        memcpy(text + i, "\xc3\xa9", 2);
+    world_say(world, ROUTE_AGENT, &(struct wire_message){.kind = WIRE_LOG, .log = {1, 7, &line, 1}});
+    json_t *rows = world_ask(world, "logs", "a");
+    ck_assert_uint_eq(json_array_size(rows), 1);
+    ck_assert_uint_eq(strlen(json_string_value(json_object_get(json_array_get(rows, 0), "line"))), CORE_LINE_BYTES - 1);
+    json_decref(rows);
+    world_free(world);
+}
+END_TEST
+
 START_TEST(questions_that_cannot_be_answered) {
     struct world *world = world_new(1);
     struct wire_message message = {.kind = WIRE_QUERY, .request = 9};
@@ -761,6 +778,7 @@ int main(void) {
     tcase_add_loop_test(tests, messages_may_get_lost, 0, 10);
     tcase_add_test(tests, documents_have_their_keys);
     tcase_add_test(tests, lines_are_kept_and_asked_for_from_a_number_on);
+    tcase_add_test(tests, long_lines_are_cut_between_characters);
     tcase_add_test(tests, questions_that_cannot_be_answered);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
