@@ -181,7 +181,7 @@ void core_begin(struct core *core) {
     core->kept_used = rounded(sizeof(struct device_sums));
 }
 
-void core_send(struct core *core, size_t bytes, const void *host, void *memory) {
+void core_upload_bytes(struct core *core, size_t bytes, const void *host, void *memory) {
     if (core->kept && rounded(bytes) <= core->kept_bytes - core->kept_used) {
         host = memcpy(core->kept + core->kept_used, host, bytes);
         core->kept_used += rounded(bytes);
@@ -191,7 +191,7 @@ void core_send(struct core *core, size_t bytes, const void *host, void *memory) 
 
 void core_upload(struct core *core, size_t floats, const float *host, struct activation *x) {
     assert(!core->narrow || floats <= core->staged_floats);
-    core_send(core, floats * sizeof *host, host, core->narrow ? (void *)core->staged : (void *)x);
+    core_upload_bytes(core, floats * sizeof *host, host, core->narrow ? (void *)core->staged : (void *)x);
     if (core->narrow)
         core->ops->narrow(core->stream, floats, core->staged, x);
 }
@@ -201,7 +201,7 @@ enum lg_status core_loss(struct core *core, uint32_t rows, uint32_t labels_each,
                          struct lg_error *error) {
     uint32_t predictions = rows * labels_each;
     struct device_sums here = {0}, *sums = core->kept ? (void *)core->kept : &here;
-    core_send(core, predictions * sizeof *labels, labels, core->labels);
+    core_upload_bytes(core, predictions * sizeof *labels, labels, core->labels);
     core->ops->softmax_cross_entropy(core->stream, predictions, core->model.info.classes, logits, core->labels,
                                      1.0f / (float)predictions, gradient, core->sums);
     core->ops->download(core->stream, sizeof *sums, core->sums, sums);

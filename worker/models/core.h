@@ -57,7 +57,7 @@ struct core_tensor core_filters(struct core *core, uint64_t filters, uint64_t ch
 void core_plan_bytes(struct core *core, void *slot, size_t bytes);
 /* `count` numbers of an activation. */
 void core_plan_activation(struct core *core, struct activation **slot, size_t count);
-/* core_upload, or core_send with numbers of 4 bytes, will be given up to `floats` in a forward pass. */
+/* core_upload, or core_upload_bytes with numbers of 4 bytes, will be given up to `floats` in a forward pass. */
 void core_plan_upload(struct core *core, size_t floats);
 /* Allocates parameters, gradients and everything planned, and sets the slots. */
 LG_MUST_CHECK enum lg_status core_commit(struct core *core, struct lg_error *error);
@@ -81,7 +81,7 @@ static inline const struct activation *core_weight(const struct core *core, stru
 void core_begin(struct core *core);
 /* bytes of the host's memory, the caller's again at once -> device memory. Copies from memory that may be paged out
  * would wait for all that the stream was given before. */
-void core_send(struct core *core, size_t bytes, const void *host, void *memory);
+void core_upload_bytes(struct core *core, size_t bytes, const void *host, void *memory);
 /* Host floats -> x, in the device's own type. */
 void core_upload(struct core *core, size_t floats, const float *host, struct activation *x);
 

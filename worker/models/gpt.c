@@ -242,7 +242,7 @@ static void gpt_logits(struct gpt *m, const int32_t *tokens, uint32_t batch, uin
     struct core *c = &m->core;
     uint32_t rows = batch * time;
     core_begin(c);
-    core_send(c, (size_t)rows * sizeof *tokens, tokens, m->tokens);
+    core_upload_bytes(c, (size_t)rows * sizeof *tokens, tokens, m->tokens);
     c->ops->embedding_forward(c->stream, batch, time, m->width, m->tokens, core_parameter(c, m->tokens_weight),
                               core_parameter(c, m->positions_weight), m->blocks[0].x);
     for (size_t i = 0; i < m->layers; i++)
