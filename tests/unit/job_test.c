@@ -5,6 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "client/consistency.h"
+#include "common/codec.h"
+
 static enum lg_status read_job(const char *text, struct job_config *job, struct lg_error *error) {
     struct config *config = NULL;
     enum lg_status status = config_read_text("job.yaml", text, strlen(text), &config, error);
@@ -136,6 +139,28 @@ START_TEST(bad_values_are_refused_with_their_place) {
 }
 END_TEST
 
+static const char *choices_of(const char *key) {
+    for (size_t i = 0; i < job_table.count; i++)
+        if (strcmp(job_table.options[i].key, key) == 0)
+            return job_table.options[i].choices;
+    return NULL;
+}
+
+/* The choices are written out in the table, the registries are not: none may be forgotten. */
+START_TEST(choices_are_those_of_the_registries) {
+    char names[300];
+    size_t count, used = 0;
+    for (const struct codec *const *codec = codecs(&count), *const *end = codec + count; codec < end; codec++)
+        used += (size_t)snprintf(names + used, sizeof names - used, "%s%s", used ? "|" : "", (*codec)->name);
+    ck_assert_str_eq(choices_of("push.codec"), names);
+    ck_assert_str_eq(choices_of("pull.codec"), names);
+    used = 0;
+    for (const struct consistency *mode = consistencies(&count), *end = mode + count; mode < end; mode++)
+        used += (size_t)snprintf(names + used, sizeof names - used, "%s%s", used ? "|" : "", mode->name);
+    ck_assert_str_eq(choices_of("consistency.mode"), names);
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("job");
     TCase *tests = tcase_create("job");
@@ -144,6 +169,7 @@ int main(void) {
     tcase_add_test(tests, local_steps_stand_alone);
     tcase_add_test(tests, keys_of_registries_are_left_unused);
     tcase_add_loop_test(tests, bad_values_are_refused_with_their_place, 0, sizeof bad / sizeof *bad);
+    tcase_add_test(tests, choices_are_those_of_the_registries);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
