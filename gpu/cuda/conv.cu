@@ -49,18 +49,30 @@ float *conv_room(struct cuda_stream *s, const struct conv *c) {
                                  (c->taps + c->filters) * c->places * c->images * sizeof(float));
 }
 
-/* x [images][channels][height][width] -> columns [taps][n], n = images * places. blockIdx.y: tap. */
-template <class T> __global__ void im2col_kernel(struct conv c, size_t n, const T *x, T *columns) {
-    for (size_t tap = blockIdx.y; tap < c.taps; tap += gridDim.y) {
-        size_t kx = tap % c.kernel, ky = tap / c.kernel % c.kernel, channel = tap / c.kernel / c.kernel;
-        for (size_t i = cuda_thread(); i < n; i += cuda_threads()) {
-            size_t place = i % c.places, image = i / c.places;
-            size_t row = place / c.out_width + ky - c.padding; /* wraps below zero: then too large */
-            size_t column = place % c.out_width + kx - c.padding;
+/* The window that begins at (top, left) of a plane, one tap after the other, n apart. */
+template <class T>
+CUDA_INLINE void window_to_column(const struct conv &c, size_t n, const T *plane, size_t top, size_t left, T *to) {
+    for (size_t ky = 0; ky < c.kernel; ky++) {
+        size_t row = top + ky;
+        for (size_t kx = 0; kx < c.kernel; kx++, to += n) {
+            size_t column = left + kx;
             T value = {};
             if (row < c.height && column < c.width)
-                value = x[((image * c.channels + channel) * c.height + row) * c.width + column];
-            columns[tap * n + i] = value;
+                value = plane[row * c.width + column];
+            *to = value;
+        }
+    }
+}
+
+/* x [images][channels][height][width] -> columns [taps][n], n = images * places. blockIdx.y: channel. */
+template <class T> __global__ void im2col_kernel(struct conv c, size_t n, const T *x, T *columns) {
+    for (size_t channel = blockIdx.y; channel < c.channels; channel += gridDim.y) {
+        for (size_t i = cuda_thread(); i < n; i += cuda_threads()) {
+            size_t place = i % c.places, image = i / c.places;
+            size_t top = place / c.out_width - c.padding; /* wraps below zero: then too large */
+            size_t left = place % c.out_width - c.padding;
+            window_to_column(c, n, x + (image * c.channels + channel) * c.height * c.width, top, left,
+                             columns + channel * c.kernel * c.kernel * n + i);
         }
     }
 }
@@ -124,7 +136,7 @@ __global__ void bias_gradient_kernel(struct conv c, size_t batch, size_t images_
 }
 
 template <class T> void im2col(struct cuda_stream *s, const struct conv *c, size_t n, const T *x, T *columns) {
-    dim3 grid(cuda_spread(s, n, CUDA_BLOCK), (unsigned)(c->taps < cuda_grid_y_max ? c->taps : cuda_grid_y_max));
+    dim3 grid(cuda_spread(s, n, CUDA_BLOCK), (unsigned)(c->channels < cuda_grid_y_max ? c->channels : cuda_grid_y_max));
     CUDA_LAUNCH(s, im2col_kernel<T>, grid, CUDA_BLOCK, 0, *c, n, x, columns);
 }
 
