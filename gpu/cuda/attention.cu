@@ -14,7 +14,7 @@
 
 namespace {
 
-enum { SIDE = 16, THREADS = SIDE * SIDE, WIDTH_MAX = 256 };
+enum { SIDE = 16, THREADS = SIDE * SIDE, WIDTH_MAX = 256, WIDE_SHARED_BYTES = 135 << 10 };
 
 /* Tiles of 16 I rows, heads of up to 16 J floats. */
 template <int I, int J> struct tiling {
@@ -320,7 +320,8 @@ bool attention_fits(struct cuda_stream *s, const struct device_attention *shape)
 }
 
 /* The smallest tiling that a head fits. Up to a width of 64, 3 blocks of forward share a multiprocessor of 228 KiB and
- * 2 of backward; a width of 256 takes 135 KiB, which 163 KiB (compute capability 8.0) hold too. */
+ * 2 of backward; a width of 256 takes 135 KiB, which 163 KiB (compute capability 8.0) hold too, and 66 in tiles half as
+ * high. */
 #define BY_WIDTH(function, c)                                                                                          \
     do {                                                                                                               \
         if ((c).shape->width <= 16)                                                                                    \
@@ -331,13 +332,19 @@ bool attention_fits(struct cuda_stream *s, const struct device_attention *shape)
             function<T, 4, 4>(c);                                                                                      \
         else if ((c).shape->width <= 128)                                                                              \
             function<T, 2, 8>(c);                                                                                      \
-        else                                                                                                           \
+        else if (cuda_device_of((c).s)->shared_bytes_max >= WIDE_SHARED_BYTES)                                         \
             function<T, 2, 16>(c);                                                                                     \
+        else                                                                                                           \
+            function<T, 1, 16>(c);                                                                                     \
     } while (0)
 
-/* Tensor cores take bf16. With tf32, attention is in f32: docs/decisions/0013-attention-on-tensor-cores.md. */
+/* Tensor cores take bf16. With tf32, attention is in f32: docs/decisions/0013-attention-on-tensor-cores.md. GPUs of
+ * compute capability 8.6, 8.9 and 12.0 have 99 KiB of shared memory for a block, those of 8.0 and 9.0 163 and more. */
 bool on_tensor_cores(struct cuda_stream *s, const struct device_attention *shape) {
-    return cuda_device_of(s)->math == CUDA_MATH_BF16 && shape->width <= ATTENTION_TENSOR_WIDTH_MAX;
+    const struct cuda_device *device = cuda_device_of(s);
+    unsigned most = device->shared_bytes_max >= ATTENTION_TENSOR_SHARED_BYTES ? ATTENTION_TENSOR_WIDTH_MAX
+                                                                              : ATTENTION_TENSOR_NARROW;
+    return device->math == CUDA_MATH_BF16 && shape->width <= most;
 }
 
 } // namespace

@@ -12,7 +12,11 @@
 #include "gpu/cuda/tensor.cuh"
 
 /* What attention.cu calls: heads at most this wide; saved as without tensor cores. */
-enum { ATTENTION_TENSOR_WIDTH_MAX = 128 };
+enum {
+    ATTENTION_TENSOR_WIDTH_MAX = 128,
+    ATTENTION_TENSOR_NARROW = 64,             /* up to here a block's shared memory is enough everywhere */
+    ATTENTION_TENSOR_SHARED_BYTES = 145 << 10 /* of a block, for heads that are wider */
+};
 void attention_tensor_forward(struct cuda_stream *s, const struct device_attention *shape, const __nv_bfloat16 *qkv,
                               __nv_bfloat16 *out, float *saved);
 void attention_tensor_backward(struct cuda_stream *s, const struct device_attention *shape, const __nv_bfloat16 *qkv,

@@ -41,6 +41,7 @@ template <int W, int W_, int M> struct backward_tiles {
                 2 * ROWS * (int)sizeof(row_of_backward)
     };
     static_assert(DQ_SUMS * THREADS == TILE, "warps share the tile");
+    static_assert(BYTES <= (W > ATTENTION_TENSOR_NARROW ? (int)ATTENTION_TENSOR_SHARED_BYTES : 99 << 10), "it fits");
 };
 
 /* rows [items][padded]: eight lanes a row, in the order of memory; those from time on are zero. */

@@ -200,6 +200,12 @@ static void begin_block(size_t shared_bytes) {
     }
 }
 
+/* Of a block: what compute capability 9.0 has, or as many KiB as the environment says. */
+static size_t shared_bytes_max(void) {
+    const char *text = getenv("LAGOON_EMULATED_SHARED_KIB");
+    return (text ? strtoul(text, NULL, 10) : 227) << 10;
+}
+
 void emulated_run(struct dim3 grid, struct dim3 block, size_t shared_bytes, bool backwards, void (*body)(void *),
                   void *context) {
     if (!stacks)
@@ -212,7 +218,7 @@ void emulated_run(struct dim3 grid, struct dim3 block, size_t shared_bytes, bool
     kernel.body = body;
     kernel.context = context;
     if (kernel.threads == 0 || kernel.threads > THREADS_MAX || block.z != 1 || grid.z != 1 || grid.x == 0 ||
-        grid.y == 0 || grid.y > 65535 || grid.x > 0x7fffffffu || shared_bytes > (227u << 10))
+        grid.y == 0 || grid.y > 65535 || grid.x > 0x7fffffffu || shared_bytes > shared_bytes_max())
         emulated_wrong("a grid or block that no GPU takes");
     emulated_shared_bytes = shared_bytes;
     emulated_shared = aligned_alloc(16, (shared_bytes + 15) / 16 * 16);
@@ -248,7 +254,7 @@ cudaError_t cudaGetDeviceCount(int *count) {
 }
 
 cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *properties, int device) {
-    *properties = {"emulated GPU", 9, 0, 2, (size_t)1 << 30, 227u << 10};
+    *properties = {"emulated GPU", 9, 0, 2, (size_t)1 << 30, shared_bytes_max()};
     int count;
     cudaGetDeviceCount(&count);
     return device < count ? cudaSuccess : cudaErrorInvalidValue;
@@ -295,7 +301,7 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
 }
 
 cudaError_t cudaFuncSetAttribute(const void *, cudaFuncAttribute, int value) {
-    return value <= (227 << 10) ? cudaSuccess : cudaErrorInvalidValue;
+    return value <= (int)shared_bytes_max() ? cudaSuccess : cudaErrorInvalidValue;
 }
 
 /* ---- cuBLAS */
