@@ -408,6 +408,7 @@ static void drain_shard(struct lg_client *client, uint32_t slot, bool patient, i
         }
         log_warn("malformed", "shard %u sent a message that cannot be read: %s", slot, error.message);
         session_disconnected(io->session, slot, now_ns);
+        client_local_lost(client, slot);
         link_reopen(link, now_ns);
     }
 }

@@ -59,12 +59,13 @@ void line_ring_free(struct line_ring *ring) {
 }
 
 void history_add(struct coordinator *core, struct job *job, const char *format, ...) {
-    char text[CORE_LINE_BYTES];
+    char whole[CORE_LINE_BYTES + 4], text[CORE_LINE_BYTES];
     uint64_t dropped;
     va_list args;
     va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
+    vsnprintf(whole, sizeof whole, format, args);
     va_end(args);
+    core_copy(text, sizeof text, whole); /* cuts between characters */
     uint64_t seq = job->history.next;
     log_info("job", "%s: %s", job->name, text);
     if (!line_ring_add(&job->history, 0, core->now.wall_ms, text, &dropped))

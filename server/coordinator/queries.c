@@ -18,7 +18,7 @@ json_t *query_time(int64_t wall_ms) {
 }
 
 json_t *query_number(uint64_t number) {
-    return json_integer((json_int_t)number);
+    return json_integer(number < INT64_MAX ? (json_int_t)number : INT64_MAX);
 }
 
 /* ---- the cluster */
