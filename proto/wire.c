@@ -71,3 +71,22 @@ const char *wire_kind_name(enum wire_kind kind) {
     }
     return "UNKNOWN";
 }
+
+uint32_t wire_command_shard(const struct wire_message *message) {
+    switch (message->kind) {
+    case WIRE_JOB_OPEN:
+        return message->job_open.shard;
+    case WIRE_JOB_CLOSE:
+        return message->job_close.shard;
+    case WIRE_SESSION_OPEN:
+        return message->session_open.shard;
+    case WIRE_SESSION_CLOSE:
+        return message->session_close.shard;
+    case WIRE_MARKS_QUERY:
+        return message->marks_query.shard;
+    case WIRE_LEDGER_QUERY:
+        return message->ledger_query.shard;
+    default:
+        return UINT32_MAX;
+    }
+}

@@ -536,6 +536,8 @@ LG_MUST_CHECK enum lg_status wire_raw_frames(const struct wire_message *message,
 
 /* "PUSH", "JOIN_REPLY", ...; for logs. */
 const char *wire_kind_name(enum wire_kind kind);
+/* The shard that a coordinator's command to a server is for; UINT32_MAX: the message is no such command. */
+uint32_t wire_command_shard(const struct wire_message *message);
 
 /* The entries of a spec as a config (origin "wire") and back (borrowed from `config`; at most WIRE_PAIRS_MAX). */
 LG_MUST_CHECK enum lg_status wire_pairs_to_config(const struct wire_pair *pairs, size_t count, struct config **out,

@@ -166,28 +166,8 @@ static void take_register_reply(struct process *process, const struct wire_regis
         uv_timer_set_repeat(&process->timer, reply->beat_ms);
 }
 
-/* The shard a command is for, or UINT32_MAX where the kind is no command. */
-static uint32_t command_shard(const struct wire_message *message) {
-    switch (message->kind) {
-    case WIRE_JOB_OPEN:
-        return message->job_open.shard;
-    case WIRE_JOB_CLOSE:
-        return message->job_close.shard;
-    case WIRE_SESSION_OPEN:
-        return message->session_open.shard;
-    case WIRE_SESSION_CLOSE:
-        return message->session_close.shard;
-    case WIRE_MARKS_QUERY:
-        return message->marks_query.shard;
-    case WIRE_LEDGER_QUERY:
-        return message->ledger_query.shard;
-    default:
-        return UINT32_MAX;
-    }
-}
-
 static void pass_command(struct process *process, const struct wire_message *message, struct net_message *frames) {
-    uint32_t number = command_shard(message);
+    uint32_t number = wire_command_shard(message);
     struct hosted_shard *shard = number == UINT32_MAX ? NULL : shard_of_number(process, number);
     if (shard) {
         if (net_send(shard_thread_control(shard->thread), frames) != LG_OK)

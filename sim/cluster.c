@@ -80,31 +80,12 @@ static void take_registration(struct simulation *simulation, const struct wire_r
         simulation_fail(simulation, status, "no shards: %s", error.message[0] ? error.message : reply->reason);
 }
 
-static uint32_t shard_of_command(const struct wire_message *message) {
-    switch (message->kind) {
-    case WIRE_JOB_OPEN:
-        return message->job_open.shard;
-    case WIRE_JOB_CLOSE:
-        return message->job_close.shard;
-    case WIRE_SESSION_OPEN:
-        return message->session_open.shard;
-    case WIRE_SESSION_CLOSE:
-        return message->session_close.shard;
-    case WIRE_MARKS_QUERY:
-        return message->marks_query.shard;
-    case WIRE_LEDGER_QUERY:
-        return message->ledger_query.shard;
-    default:
-        return UINT32_MAX;
-    }
-}
-
 static void to_server(struct simulation *simulation, const struct wire_message *message) {
     if (message->kind == WIRE_REGISTER_REPLY) {
         take_registration(simulation, &message->register_reply);
         return;
     }
-    uint32_t shard = cluster_shard(simulation, shard_of_command(message));
+    uint32_t shard = cluster_shard(simulation, wire_command_shard(message));
     if (shard != UINT32_MAX)
         network_command(simulation, shard, message);
 }

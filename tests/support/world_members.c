@@ -279,26 +279,9 @@ static void read_ledger(const struct world_job *job, struct wire_ledger_reply *r
     reply->rows = rows;
 }
 
-static uint32_t shard_number(const struct wire_message *message) {
-    switch (message->kind) {
-    case WIRE_JOB_OPEN:
-        return message->job_open.shard;
-    case WIRE_JOB_CLOSE:
-        return message->job_close.shard;
-    case WIRE_SESSION_OPEN:
-        return message->session_open.shard;
-    case WIRE_SESSION_CLOSE:
-        return message->session_close.shard;
-    case WIRE_MARKS_QUERY:
-        return message->marks_query.shard;
-    default:
-        return message->ledger_query.shard;
-    }
-}
-
 static void obey(struct world *world, struct world_server *server, const struct wire_message *message) {
     struct world_server *host = NULL;
-    struct world_shard *shard = shard_of(world, shard_number(message), &host);
+    struct world_shard *shard = shard_of(world, wire_command_shard(message), &host);
     struct wire_message reply = {.kind = WIRE_ACK, .request = message->request};
     struct wire_ledger_row rows[WORLD_EPOCHS];
     uint64_t marks[WORLD_SAMPLES + 2];

@@ -274,6 +274,18 @@ START_TEST(names_are_the_kinds) {
 }
 END_TEST
 
+START_TEST(commands_name_their_shard) {
+    const struct wire_message commands[] = {
+        {.kind = WIRE_JOB_OPEN, .job_open.shard = 1},         {.kind = WIRE_JOB_CLOSE, .job_close.shard = 2},
+        {.kind = WIRE_SESSION_OPEN, .session_open.shard = 3}, {.kind = WIRE_SESSION_CLOSE, .session_close.shard = 4},
+        {.kind = WIRE_MARKS_QUERY, .marks_query.shard = 5},   {.kind = WIRE_LEDGER_QUERY, .ledger_query.shard = 6},
+    };
+    for (uint32_t i = 0; i < sizeof commands / sizeof *commands; i++)
+        ck_assert_uint_eq(wire_command_shard(&commands[i]), i + 1);
+    ck_assert_uint_eq(wire_command_shard(&(struct wire_message){.kind = WIRE_PUSH}), UINT32_MAX);
+}
+END_TEST
+
 START_TEST(raw_frames_may_be_absent_where_nothing_is_there_to_say) {
     struct wire_message out, reply = {.kind = WIRE_PULL_REPLY, .pull_reply = {.units_unchanged = 4}};
     struct wire_frames frames;
@@ -988,6 +1000,7 @@ static Suite *wire_suite(void) {
     TCase *sound = case_add(suite, "sound");
     tcase_add_loop_test(sound, every_kind_round_trips, 0, KIND_COUNT);
     tcase_add_test(sound, names_are_the_kinds);
+    tcase_add_test(sound, commands_name_their_shard);
     tcase_add_test(sound, raw_frames_may_be_absent_where_nothing_is_there_to_say);
     tcase_add_test(sound, a_push_that_is_skipped_has_a_unit_table_alone);
     tcase_add_test(sound, unaligned_frames_are_handed_out_aligned);
