@@ -60,9 +60,20 @@ static void cuda_close(struct device *base) {
     free(device);
 }
 
+/* Makes a device the thread's current one. Every op asks, nearly all of them in vain: the runtime need not be. Nothing
+ * else in the process chooses devices. */
+static cudaError_t choose_device(int number) {
+    static thread_local int chosen = -1;
+    if (number == chosen)
+        return cudaSuccess;
+    cudaError_t code = cudaSetDevice(number);
+    chosen = code == cudaSuccess ? number : -1;
+    return code;
+}
+
 static struct cuda_device *enter_device(struct device *base) {
     struct cuda_device *device = (struct cuda_device *)(void *)base;
-    cuda_check(device, "cudaSetDevice", cudaSetDevice(device->number));
+    cuda_check(device, "cudaSetDevice", choose_device(device->number));
     return device;
 }
 
@@ -378,7 +389,7 @@ static enum lg_status count_devices(unsigned number, unsigned *count, struct lg_
 static enum lg_status look_at(struct cuda_device *device, const char *math, struct lg_error *error) {
     cudaDeviceProp properties;
     int read_only = 0, clock_khz = 0;
-    cudaError_t code = cudaSetDevice(device->number);
+    cudaError_t code = choose_device(device->number);
     if (code == cudaSuccess)
         code = cudaGetDeviceProperties(&properties, device->number);
     if (code == cudaSuccess) /* makes the context now, so that what is wrong with it is said here */

@@ -894,6 +894,22 @@ START_TEST(events_tell_the_time) {
 }
 END_TEST
 
+START_TEST(another_device_is_opened_and_disturbs_nothing) {
+    struct device *other = NULL;
+    open_device(_i);
+    ck_assert_int_eq(device_open(devices[0].spec, devices[0].threads, &other, NULL), LG_OK);
+    struct array a = array_new(33);
+    ops->fill(stream, a.n, 3, a.device);
+    float *now = array_read(&a);
+    for (size_t i = 0; i < a.n; i++)
+        ck_assert(now[i] == 3);
+    free(now);
+    array_free(&a);
+    device_close(other);
+    close_device();
+}
+END_TEST
+
 START_TEST(memory_in_use_is_known) {
     enum { BYTES = 64 << 20 };
     open_device(_i);
@@ -935,6 +951,7 @@ int main(void) {
         tcase_add_loop_test(tests, adamw_is_the_updaters, d, d + 1);
         tcase_add_loop_test(tests, events_order_streams, d, d + 1);
         tcase_add_loop_test(tests, events_tell_the_time, d, d + 1);
+        tcase_add_loop_test(tests, another_device_is_opened_and_disturbs_nothing, d, d + 1);
         tcase_add_loop_test(tests, memory_in_use_is_known, d, d + 1);
     }
     for (int r = 0; r < ROUNDING; r++)

@@ -42,6 +42,7 @@ struct emulated_thread *emulated_now;
 struct dim3 emulated_block, emulated_block_size, emulated_grid_size;
 void *emulated_shared;
 size_t emulated_shared_bytes;
+thread_local int emulated_device;
 
 void emulated_wrong(const char *what) {
     fprintf(stderr, "emulation: %s (block %u of %u, %u threads)\n", what, emulated_block.x, emulated_grid_size.x,

@@ -51,6 +51,7 @@ extern struct emulated_thread *emulated_now;
 extern struct dim3 emulated_block, emulated_block_size, emulated_grid_size;
 extern void *emulated_shared;
 extern size_t emulated_shared_bytes;
+extern thread_local int emulated_device; /* the thread's current one */
 #define threadIdx (emulated_now->index)
 #define blockIdx emulated_block
 #define blockDim emulated_block_size
@@ -72,8 +73,16 @@ template <class F> void emulated_launch(dim3 grid, dim3 block, size_t shared_byt
         grid, block, shared_bytes, backwards, [](void *f) { (*(F *)f)(); }, &body);
 }
 
+/* True for the one that runs backwards. */
+static inline bool emulated_device_is(int number) {
+    if (number != emulated_device)
+        emulated_wrong("a kernel for another device than the thread's current one");
+    return number == 1;
+}
+
 #define CUDA_LAUNCH(s, kernel, grid, block, shared_bytes, ...)                                                         \
-    emulated_launch((grid), (block), (shared_bytes), cuda_device_of(s)->number == 1, [&]() { kernel(__VA_ARGS__); })
+    emulated_launch((grid), (block), (shared_bytes), emulated_device_is(cuda_device_of(s)->number),                    \
+                    [&]() { kernel(__VA_ARGS__); })
 #define CUDA_SHARED(type, name) type *name = (type *)emulated_shared
 
 static inline void __syncthreads(void) {
@@ -248,7 +257,8 @@ static inline const char *cudaGetErrorString(cudaError_t) {
     return "an error of the emulation";
 }
 cudaError_t cudaGetDeviceCount(int *count);
-static inline cudaError_t cudaSetDevice(int) {
+static inline cudaError_t cudaSetDevice(int device) {
+    emulated_device = device;
     return cudaSuccess;
 }
 static inline cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr what, int) {
