@@ -170,6 +170,19 @@ static void free_all(struct agent *agent) {
     free(agent);
 }
 
+/* What of the configured devices is not here. */
+static void say_devices(const struct agent *agent, unsigned gpus) {
+    unsigned number;
+    const char *math;
+    if (strncmp(agent->config->device, "auto", 4) == 0 && gpus == 0)
+        log_info("device-auto", "no GPU can be used here (`lagoon doctor` says why): trainers compute on the CPU");
+    for (size_t i = 0; i < agent->device_count; i++)
+        if (device_spec_is_cuda(agent->devices[i], &number, &math) && number >= gpus)
+            log_warn("device-absent",
+                     "device \"%s\" cannot be used here: there are %u GPUs (`lagoon doctor` says why); jobs fail on it",
+                     agent->devices[i], gpus);
+}
+
 enum lg_status agent_run(const struct worker_config *config, const char *program, struct lg_error *error) {
     struct agent *agent = calloc(1, sizeof *agent);
     if (!agent)
@@ -177,9 +190,9 @@ enum lg_status agent_run(const struct worker_config *config, const char *program
     agent->config = config;
     agent->program = program;
     host_take_name(config->name, agent->name, &agent->name_lock);
-    agent->device_count = host_devices(config->device, device_gpu_count(), agent->devices);
-    if (strncmp(config->device, "auto", 4) == 0 && strcmp(agent->devices[0], "cpu") == 0)
-        log_info("device-auto", "no GPU can be used here (`lagoon doctor` says why): trainers compute on the CPU");
+    const unsigned gpus = device_gpu_count();
+    agent->device_count = host_devices(config->device, gpus, agent->devices);
+    say_devices(agent, gpus);
     agent->slots = config->slots > 0 ? config->slots : (int64_t)agent->device_count;
     host_show_slots(agent->slots, &agent->slots_lock);
     if (getrandom(&agent->instance, sizeof agent->instance, 0) != sizeof agent->instance)
