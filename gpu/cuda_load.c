@@ -66,16 +66,24 @@ enum lg_status cuda_load_open(unsigned number, const char *math, struct device *
     return loaded.backend->open(number, math, out, error);
 }
 
-/* The driver is asked, which is quick; cuBLAS is not loaded for it. */
+/* The driver is asked, which is quick; cuBLAS is not loaded for it. Attribute 75 is the first number of the compute
+ * capability (CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR). */
 unsigned cuda_load_count(void) {
+    enum { CAPABILITY_MAJOR = 75 };
     char path[PATH_MAX];
     void *driver = backend_path(path) ? dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL) : NULL;
     if (!driver)
         return 0;
-    int (*init)(unsigned) = NULL, (*get_count)(int *) = NULL, count = 0;
+    int (*init)(unsigned) = NULL, (*get_count)(int *) = NULL, (*get)(int *, int) = NULL;
+    int (*attribute)(int *, int, int) = NULL, count = 0, device = 0, major = 0, usable = 0;
     *(void **)&init = dlsym(driver, "cuInit");
     *(void **)&get_count = dlsym(driver, "cuDeviceGetCount");
-    if (!init || !get_count || init(0) != 0 || get_count(&count) != 0 || count < 0)
+    *(void **)&get = dlsym(driver, "cuDeviceGet");
+    *(void **)&attribute = dlsym(driver, "cuDeviceGetAttribute");
+    if (!init || !get_count || !get || !attribute || init(0) != 0 || get_count(&count) != 0)
         return 0;
-    return (unsigned)count;
+    while (usable < count && get(&device, usable) == 0 && attribute(&major, CAPABILITY_MAJOR, device) == 0 &&
+           major >= CUDA_CAPABILITY_LEAST)
+        usable++;
+    return (unsigned)usable;
 }

@@ -10,7 +10,9 @@
 LG_MUST_CHECK enum lg_status cuda_load_open(unsigned number, const char *math, struct device **out,
                                             struct lg_error *error);
 
-/* How many GPUs could be opened; 0 where a driver or the backend is missing. Opens none. */
+/* How many GPUs could be opened, from cuda:0 on: those before the first that is too old. 0 where a driver or the
+ * backend is missing. Opens none, so that what else an open may fail for (a driver older than the backend's CUDA, no
+ * cuBLAS, no memory left) is not known here. */
 unsigned cuda_load_count(void);
 
 #endif

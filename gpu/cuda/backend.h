@@ -7,6 +7,8 @@
 
 /* Raised with every change of struct device, struct device_ops or of an op's meaning. */
 enum { CUDA_BACKEND_ABI = 4 };
+/* First number of the compute capability that is needed: 8.0. */
+enum { CUDA_CAPABILITY_LEAST = 8 };
 
 struct cuda_backend {
     uint64_t abi, ops_bytes; /* CUDA_BACKEND_ABI, sizeof(struct device_ops) */

@@ -399,7 +399,7 @@ static enum lg_status look_at(struct cuda_device *device, const char *math, stru
         return lg_fail(error, LG_UNSUPPORTED, "device \"cuda:%d\" cannot be opened: %s", device->number,
                        cudaGetErrorString(code));
     }
-    if (properties.major < 8)
+    if (properties.major < CUDA_CAPABILITY_LEAST)
         return lg_fail(error, LG_UNSUPPORTED,
                        "device \"cuda:%d\" is a %s of compute capability %d.%d: 8.0 or later is needed", device->number,
                        properties.name, properties.major, properties.minor);

@@ -75,6 +75,15 @@ class Gpus(unittest.TestCase):
         self.assertGreater(document["accuracy"], 0.9)
         self.assertEqual(document["restarts"], 0)
 
+    def test_a_gpu_that_is_too_old_is_not_offered(self):
+        os.environ["LAGOON_EMULATED_OLD"] = "1"
+        try:
+            cluster = self.start(3)
+        finally:
+            del os.environ["LAGOON_EMULATED_OLD"]
+        worker, = cluster.json("workers")
+        self.assertEqual((worker["devices"], worker["slots"]), (["cuda:0"], 1))
+
     def test_jobs_one_after_the_other_share_the_gpus(self):
         """The second job's trainer gets the GPU that the first's, long at work, does not have."""
         cluster = self.start(2, "--device=auto/bf16")
