@@ -9,6 +9,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "bench/clock.h"
 #include "common/block.h"
 #include "server/shard.h"
 #include "common/updater.h"
@@ -24,12 +25,6 @@ enum {
     SESSION = 1,
     ROUTE = 1
 };
-
-static double now_s(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
-}
 
 static float *floats_new(size_t count, float value) {
     float *data = aligned_alloc(64, count * sizeof *data);
@@ -52,7 +47,7 @@ static double kernel_rate(const struct updater *updater, enum isa isa, double se
     for (size_t i = 0; i < updater->param_count; i++)
         values[i] = updater->params[i].fallback;
     for (int round = 0; round < ROUNDS; round++) {
-        double start = now_s(), spent = 0;
+        double start = clock_seconds(), spent = 0;
         uint64_t applied = 0, step = 0;
         while (spent < seconds / ROUNDS) {
             step++;
@@ -62,7 +57,7 @@ static double kernel_rate(const struct updater *updater, enum isa isa, double se
                 updater->apply[isa](w + at, (float *[]){states[0] + at, states[1] + at}, g + at, UPDATER_CHUNK,
                                     scalars);
             applied += ELEMENTS;
-            spent = now_s() - start;
+            spent = clock_seconds() - start;
         }
         best = (double)applied / spent > best ? (double)applied / spent : best;
     }
@@ -155,12 +150,12 @@ static double shard_rate(const struct updater *updater, enum isa isa, double sec
     double best = 0;
     push_all(shard, g, WIRE_PUSH_KIND_INITIAL);
     for (int round = 0; round < ROUNDS; round++) {
-        double start = now_s(), spent = 0;
+        double start = clock_seconds(), spent = 0;
         uint64_t applied = 0;
         while (spent < seconds / ROUNDS) {
             push_all(shard, g, WIRE_PUSH_KIND_GRADIENT);
             applied += ELEMENTS;
-            spent = now_s() - start;
+            spent = clock_seconds() - start;
         }
         best = (double)applied / spent > best ? (double)applied / spent : best;
     }

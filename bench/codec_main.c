@@ -9,16 +9,11 @@
 #include <string.h>
 #include <time.h>
 
+#include "bench/clock.h"
 #include "common/codec.h"
 #include "common/random.h"
 
 enum { UNITS = 64, ELEMENTS = UNITS * CODEC_ELEMENTS_MAX, ROUNDS = 5 };
-
-static double now_s(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
-}
 
 static void *memory(size_t bytes) {
     void *data = aligned_alloc(64, (bytes + 63) / 64 * 64);
@@ -60,11 +55,11 @@ static void decode_all(struct bench *bench) {
 static double rate(struct bench *bench, void (*work)(struct bench *), double seconds) {
     double best = 0;
     for (int round = 0; round < ROUNDS; round++) {
-        double start = now_s(), spent = 0, done = 0;
+        double start = clock_seconds(), spent = 0, done = 0;
         while (spent < seconds / ROUNDS) {
             work(bench);
             done += ELEMENTS;
-            spent = now_s() - start;
+            spent = clock_seconds() - start;
         }
         best = done / spent > best ? done / spent : best;
     }

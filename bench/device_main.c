@@ -11,6 +11,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "bench/clock.h"
 #include "common/codec.h"
 #include "common/option.h"
 #include "common/random.h"
@@ -72,12 +73,6 @@ struct bench {
 
 typedef enum lg_status work_fn(struct bench *bench, struct lg_error *error);
 
-static double now_seconds(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-
 /* Until what was measured is done: a model has a stream of its own. */
 static enum lg_status wait(struct bench *bench, struct lg_error *error) {
     return bench->ops->synchronize(bench->model ? bench->model->stream : bench->stream, error);
@@ -91,7 +86,7 @@ static enum lg_status measure(struct bench *bench, work_fn *work, double *second
         status = work(bench, error);
     if (status == LG_OK)
         status = wait(bench, error);
-    double start = now_seconds(), spent = 0;
+    double start = clock_seconds(), spent = 0;
     while (status == LG_OK && spent < bench->settings.seconds) {
         for (uint64_t i = 0; i < step && status == LG_OK; i++)
             status = work(bench, error);
@@ -99,7 +94,7 @@ static enum lg_status measure(struct bench *bench, work_fn *work, double *second
             status = wait(bench, error);
         count += step;
         step = count; /* so that waiting for the device does not count */
-        spent = now_seconds() - start;
+        spent = clock_seconds() - start;
     }
     *seconds = spent / (double)(count ? count : 1);
     return status;

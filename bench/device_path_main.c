@@ -17,6 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "bench/clock.h"
 #include "client/mapping.h"
 #include "common/block.h"
 #include "common/option.h"
@@ -68,12 +69,6 @@ struct bench {
     _Atomic uint64_t changes;
     uint64_t copied, in_vain; /* places */
 };
-
-static double now_seconds(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
 
 /* ---- what it works on */
 
@@ -249,12 +244,12 @@ static enum lg_status push_to_ring(struct bench *t, struct lg_error *error) {
 /* GB/s of as many as take settings.seconds, after one to warm up, which registers. */
 static enum lg_status measure(struct bench *t, work_fn *work, double *rate, struct lg_error *error) {
     enum lg_status status = work(t, error);
-    double start = now_seconds(), spent = 0;
+    double start = clock_seconds(), spent = 0;
     uint64_t count = 0;
     t->copied = t->in_vain = 0;
     for (; status == LG_OK && spent < t->settings.seconds; count++) {
         status = work(t, error);
-        spent = now_seconds() - start;
+        spent = clock_seconds() - start;
     }
     *rate = (double)count * (double)t->bytes / (spent > 0 ? spent : 1) / 1e9;
     return status;
@@ -308,9 +303,9 @@ static enum lg_status beside_changes(struct bench *t, const char *name, work_fn 
     atomic_store(&t->changes, 0);
     if (pthread_create(&thread, NULL, change_units, t) != 0)
         return lg_fail(error, LG_NO_MEMORY, "cannot start a thread");
-    double start = now_seconds();
+    double start = clock_seconds();
     enum lg_status status = line(t, name, work, than, false, missed, error);
-    double rate = (double)atomic_load(&t->changes) * BLOCK_ELEMENTS * sizeof(float) / (now_seconds() - start) / 1e9;
+    double rate = (double)atomic_load(&t->changes) * BLOCK_ELEMENTS * sizeof(float) / (clock_seconds() - start) / 1e9;
     atomic_store(&t->stop, true);
     pthread_join(thread, NULL);
     printf("%-56s %8.2f GB/s\n", "  meanwhile one thread has changed units at", rate);

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "bench/clock.h"
 #include "common/option.h"
 #include "common/random.h"
 #include "gpu/cpu/cpu.h"
@@ -68,12 +69,6 @@ struct training {
     uint64_t step, steps_total;
     double seconds; /* in steps */
 };
-
-static double now_seconds(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
 
 /* ---- updates: algorithms as in docs, one tensor [n] at a time. */
 
@@ -217,14 +212,14 @@ static enum lg_status train_epoch(struct training *t, uint64_t epoch, struct lg_
     uint64_t n = t->dataset->info.train_samples, batch = (uint64_t)t->settings.batch, first = 0;
     struct model_result sums = {0};
     shuffle(t, epoch);
-    double start = now_seconds();
+    double start = clock_seconds();
     for (; first < n && t->step < t->steps_total; first += batch) {
         uint32_t count = (uint32_t)(n - first < batch ? n - first : batch);
         enum lg_status status = train_step(t, epoch, first, count, &sums, error);
         if (status != LG_OK)
             return status;
     }
-    double seconds = now_seconds() - start, samples = (double)(first < n ? first : n);
+    double seconds = clock_seconds() - start, samples = (double)(first < n ? first : n);
     t->seconds += seconds;
     printf("epoch %llu", (unsigned long long)epoch + 1);
     print_result("train", &sums);

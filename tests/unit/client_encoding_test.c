@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "common/random.h"
-#include "tests/support/fake_cluster.h"
+#include "tests/support/fake_client.h"
 
 static struct fake_cluster *cluster;
 static struct lg_client *client;
@@ -16,10 +16,6 @@ static struct lg_encoding how;
 static float gradients[FAKE_ELEMENTS], parameters[FAKE_ELEMENTS];
 static struct lg_encoded_unit units[FAKE_UNITS];
 static uint8_t bytes[FAKE_ELEMENTS * sizeof(float)];
-
-static void must(enum lg_status status, const struct lg_error *error) {
-    ck_assert_msg(status == LG_OK, "%s: %s", lg_status_name(status), error->message);
-}
 
 /* A trainer of a job with this codec, whose parameters are all 0. */
 static void start(const char *codec, const char *policy) {
@@ -29,19 +25,10 @@ static void start(const char *codec, const char *policy) {
                                      {policy[0] == 'i' ? "staleness.shift" : NULL, "1"},
                                      {NULL, NULL}};
     cluster = fake_cluster_start_over(FAKE_TCP, spec);
-    struct lg_client_options options = {.coordinator = fake_address(cluster),
-                                        .job = "fake",
-                                        .role = LG_ROLE_TRAINER,
-                                        .trainer = 4,
-                                        .token = 5,
-                                        .train_samples = 1000,
-                                        .test_samples = 10,
-                                        .batch = 4,
-                                        .timeout_ms = 20000};
+    const struct lg_client_options options = fake_client_options(cluster);
     struct lg_error error = {0};
     struct lg_lease lease;
-    options.tensors = fake_tensors(&options.tensor_count);
-    must(lg_client_open(&options, &client, &error), &error);
+    client = fake_client_open(&options);
     must(lg_lease_next(client, &lease, &error), &error);
     must(lg_push(client, &(struct lg_push){.initial = true}, gradients, NULL, &error), &error);
     must(lg_lease_done(client, &lease, &error), &error);

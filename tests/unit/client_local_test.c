@@ -6,7 +6,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "tests/support/fake_cluster.h"
+#include "tests/support/fake_client.h"
 
 static struct fake_cluster *cluster;
 static struct lg_client *client;
@@ -25,25 +25,10 @@ static void teardown(void) {
     free(parameters);
 }
 
-static void must(enum lg_status status, const struct lg_error *error) {
-    ck_assert_msg(status == LG_OK, "%s: %s", lg_status_name(status), error->message);
-}
-
 static void open_client(bool no_shared_memory) {
-    struct lg_client_options options = {.coordinator = fake_address(cluster),
-                                        .job = "fake",
-                                        .role = LG_ROLE_TRAINER,
-                                        .trainer = 4,
-                                        .token = 5,
-                                        .train_samples = 1000,
-                                        .test_samples = 10,
-                                        .batch = 4,
-                                        .device = "cpu",
-                                        .timeout_ms = 20000,
-                                        .no_shared_memory = no_shared_memory};
-    struct lg_error error = {0};
-    options.tensors = fake_tensors(&options.tensor_count);
-    must(lg_client_open(&options, &client, &error), &error);
+    struct lg_client_options options = fake_client_options(cluster);
+    options.no_shared_memory = no_shared_memory;
+    client = fake_client_open(&options);
 }
 
 static void fill(float *values, float value) {
@@ -84,18 +69,12 @@ static void pull(float expected) {
     check_all(parameters, expected);
 }
 
-static void wait_for_transport(const char *wanted) {
-    for (int i = 0; i < 20000 && strcmp(lg_client_transport(client), wanted) != 0; i++)
-        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
-    ck_assert_str_eq(lg_client_transport(client), wanted);
-}
-
 /* ---- */
 
 START_TEST(it_is_negotiated_by_itself) {
     open_client(false);
     initialise(100);
-    wait_for_transport("shm");
+    fake_client_await_transport(client, "shm");
     pull(100);
 }
 END_TEST
@@ -108,7 +87,7 @@ START_TEST(encoded_gradients_are_read_in_place_too) {
     const struct codec *const *all = codecs(&count);
     open_client(false);
     initialise(1);
-    wait_for_transport("shm");
+    fake_client_await_transport(client, "shm");
     const char *memory = (const char *)lg_gradient_buffer(client, 1);
     pthread_mutex_lock(&client->drive);
     for (size_t i = 0; i < count; i++) {
@@ -138,7 +117,7 @@ END_TEST
 START_TEST(a_pull_brings_what_the_push_before_it_did) {
     open_client(false);
     initialise(100);
-    wait_for_transport("shm");
+    fake_client_await_transport(client, "shm");
     float *shared[] = {lg_gradient_buffer(client, 0), lg_gradient_buffer(client, 1)};
     float *own = calloc(FAKE_ELEMENTS, sizeof *own);
     ck_assert(shared[0] && shared[1] && own);
@@ -164,7 +143,7 @@ START_TEST(a_pull_started_behind_a_push_waits_for_it) {
     struct lg_error error = {0};
     open_client(false);
     initialise(100);
-    wait_for_transport("shm");
+    fake_client_await_transport(client, "shm");
     float *gradients = lg_gradient_buffer(client, 0);
     fill(gradients, 1);
     for (int i = 0; i < 50; i++) {
@@ -182,14 +161,14 @@ END_TEST
 START_TEST(a_lost_connection_is_shared_again) {
     open_client(false);
     initialise(100);
-    wait_for_transport("shm");
+    fake_client_await_transport(client, "shm");
     float *gradients = lg_gradient_buffer(client, 0);
     fill(gradients, 1);
     for (int i = 0; i < 4; i++) {
         fake_cut_shard(cluster, (unsigned)i % FAKE_SHARDS);
         push(gradients);
         pull((float)(99 - i));
-        wait_for_transport("shm");
+        fake_client_await_transport(client, "shm");
     }
 }
 END_TEST
@@ -198,7 +177,7 @@ END_TEST
 START_TEST(a_unit_left_in_change_is_asked_for) {
     open_client(false);
     initialise(100);
-    wait_for_transport("shm");
+    fake_client_await_transport(client, "shm");
     fake_break_off(cluster, 1);
     pull(100);
     ck_assert_str_eq(lg_client_transport(client), "shm");

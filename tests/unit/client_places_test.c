@@ -6,7 +6,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "tests/support/fake_cluster.h"
+#include "tests/support/fake_client.h"
 
 static struct fake_cluster *cluster;
 static struct lg_client *client, *other;
@@ -37,27 +37,10 @@ static void teardown(void) {
     free(gradients);
 }
 
-static void must(enum lg_status status, const struct lg_error *error) {
-    ck_assert_msg(status == LG_OK, "%s: %s", lg_status_name(status), error->message);
-}
-
 static struct lg_client *open_client(bool no_shared_memory) {
-    struct lg_client_options options = {.coordinator = fake_address(cluster),
-                                        .job = "fake",
-                                        .role = LG_ROLE_TRAINER,
-                                        .trainer = 4,
-                                        .token = 5,
-                                        .train_samples = 1000,
-                                        .test_samples = 10,
-                                        .batch = 4,
-                                        .device = "cpu",
-                                        .timeout_ms = 20000,
-                                        .no_shared_memory = no_shared_memory};
-    struct lg_client *opened = NULL;
-    struct lg_error error = {0};
-    options.tensors = fake_tensors(&options.tensor_count);
-    must(lg_client_open(&options, &opened, &error), &error);
-    return opened;
+    struct lg_client_options options = fake_client_options(cluster);
+    options.no_shared_memory = no_shared_memory;
+    return fake_client_open(&options);
 }
 
 static void set_all(struct lg_client *with, float value) {
@@ -67,12 +50,6 @@ static void set_all(struct lg_client *with, float value) {
         values[i] = value;
     must(lg_push(with, &(struct lg_push){.initial = true}, values, NULL, &error), &error);
     free(values);
-}
-
-static void wait_for_transport(const char *wanted) {
-    for (int i = 0; i < 20000 && strcmp(lg_client_transport(client), wanted) != 0; i++)
-        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
-    ck_assert_str_eq(lg_client_transport(client), wanted);
 }
 
 /* With all values 100. */
@@ -85,7 +62,7 @@ static void open_both(void) {
     ck_assert_int_eq(lease.kind, LG_LEASE_INITIALISE);
     set_all(client, 100);
     must(lg_lease_done(client, &lease, &error), &error);
-    wait_for_transport("shm");
+    fake_client_await_transport(client, "shm");
 }
 
 /* The learning rate is 1: takes one off everything. */
@@ -380,7 +357,7 @@ START_TEST(a_lost_shards_memory_stays_until_it_is_released) {
     (void)places_of(&count);
     ck_assert_uint_eq(count, 0);
     check_all(copy, 100);
-    wait_for_transport("shm");
+    fake_client_await_transport(client, "shm");
     push_of(other, NULL);
     start();
     places = places_of(&count);
@@ -441,7 +418,7 @@ START_TEST(a_segment_that_is_replaced_is_let_go_of) {
         ck_assert(lg_mapping_gone(held[i]));
         lg_mapping_release(held[i]);
     }
-    wait_for_transport("shm");
+    fake_client_await_transport(client, "shm");
     push_of(other, NULL);
     start();
     ck_assert_uint_eq(copy_told(), FAKE_UNITS);

@@ -9,7 +9,7 @@
 #include <time.h>
 
 #include "common/net.h"
-#include "tests/support/fake_cluster.h"
+#include "tests/support/fake_client.h"
 
 static struct fake_cluster *cluster;
 static struct lg_client *client;
@@ -31,32 +31,18 @@ static void teardown(void) {
 }
 
 static struct lg_client_options options_of(enum lg_role role) {
-    struct lg_client_options options = {.coordinator = fake_address(cluster),
-                                        .job = "fake",
-                                        .role = role,
-                                        .trainer = 4,
-                                        .token = 5,
-                                        .dataset_fingerprint = 6,
-                                        .train_samples = 1000,
-                                        .test_samples = 10,
-                                        .batch = 4,
-                                        .device = "cpu",
-                                        .timeout_ms = 20000};
-    if (role == LG_ROLE_TRAINER)
-        options.tensors = fake_tensors(&options.tensor_count);
+    struct lg_client_options options = fake_client_options(cluster);
+    options.role = role;
+    if (role != LG_ROLE_TRAINER) {
+        options.tensors = NULL;
+        options.tensor_count = 0;
+    }
     return options;
 }
 
-static void must(enum lg_status status, const struct lg_error *error) {
-    ck_assert_msg(status == LG_OK, "%s: %s", lg_status_name(status), error->message);
-}
-
 static struct lg_client *open_client(enum lg_role role) {
-    struct lg_client_options options = options_of(role);
-    struct lg_client *opened = NULL;
-    struct lg_error error = {0};
-    must(lg_client_open(&options, &opened, &error), &error);
-    return opened;
+    const struct lg_client_options options = options_of(role);
+    return fake_client_open(&options);
 }
 
 static void fill(float *values, float value) {

@@ -12,7 +12,7 @@
 #include "client/mapping.h"
 #include "server/segment.h"
 #include "tests/support/devices.h"
-#include "tests/support/fake_cluster.h"
+#include "tests/support/fake_client.h"
 #include "tests/support/sanitizer.h"
 
 enum { ALL_BYTES = FAKE_ELEMENTS * sizeof(float) };
@@ -24,32 +24,10 @@ static struct device *device;
 static struct trainer_pull pull;
 static float *buffer, *memory, *gradients;
 
-static void must(enum lg_status status, const struct lg_error *error) {
-    ck_assert_msg(status == LG_OK, "%s: %s", lg_status_name(status), error->message);
-}
-
 static struct lg_client *open_client(bool no_shared_memory) {
-    struct lg_client_options options = {.coordinator = fake_address(cluster),
-                                        .job = "fake",
-                                        .role = LG_ROLE_TRAINER,
-                                        .trainer = 4,
-                                        .token = 5,
-                                        .train_samples = 1000,
-                                        .test_samples = 10,
-                                        .batch = 4,
-                                        .timeout_ms = 20000,
-                                        .no_shared_memory = no_shared_memory};
-    struct lg_client *opened = NULL;
-    struct lg_error error = {0};
-    options.tensors = fake_tensors(&options.tensor_count);
-    must(lg_client_open(&options, &opened, &error), &error);
-    return opened;
-}
-
-static void wait_for_transport(const char *wanted) {
-    for (int i = 0; i < 20000 && strcmp(lg_client_transport(client), wanted) != 0; i++)
-        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
-    ck_assert_str_eq(lg_client_transport(client), wanted);
+    struct lg_client_options options = fake_client_options(cluster);
+    options.no_shared_memory = no_shared_memory;
+    return fake_client_open(&options);
 }
 
 static void set_all(float *values, float value) {
@@ -78,7 +56,7 @@ static void setup(void) {
     must(lg_push(client, &(struct lg_push){.initial = true}, gradients, NULL, &error), &error);
     must(lg_lease_done(client, &lease, &error), &error);
     set_all(gradients, 1);
-    wait_for_transport("shm");
+    fake_client_await_transport(client, "shm");
 }
 
 static void teardown(void) {
@@ -268,7 +246,7 @@ START_TEST(memory_of_a_lost_shard_is_let_go_of) {
         ck_assert_uint_eq(apart.kept, FAKE_SHARDS);
         fake_cut_shard(cluster, (unsigned)round % FAKE_SHARDS);
         push(client);
-        wait_for_transport("shm");
+        fake_client_await_transport(client, "shm");
         pull_all();
         check_all(memory, (float)(100 - round));
     }
